@@ -469,7 +469,7 @@ async def run_batch(
         asker=NonInteractiveDialog(),
         screen=_sign_in_screen(on_event),
     ) as processor:
-        batch = BatchRunner(processor, results.put_nowait, concurrency=concurrency or processor.slots)
+        batch = BatchRunner(processor, results.put_nowait, concurrency=concurrency)
         task = asyncio.create_task(batch.run(read()))
         task.add_done_callback(lambda done: results.put_nowait(None))
         try:

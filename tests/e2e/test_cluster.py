@@ -72,14 +72,18 @@ def read_results(file: Path) -> list[dict[str, Any]]:
 def test_a_worker_that_is_killed_loses_no_request(
     cluster: Cluster, batch_environ: dict[str, str], fake_batch_api: FakeBatchApi, tmp_path: Path
 ) -> None:
-    for _ in range(2):
-        cluster.start_worker()
+    """A worker that joins later gets requests too."""
+    cluster.start_worker()
     requests, results = write_requests(tmp_path, 60), tmp_path / "results.jsonl"
     fake_batch_api.pause = 0.1
     command = [MCPCHAT, "batch", str(requests), "-f", str(results), "--ordered", "--workers", cluster.address]
     batch = start_process(command, env=batch_environ, stdout=PIPE, stderr=PIPE, cwd=tmp_path)
-    wait_until(lambda: sum(fake_batch_api.answer_counts.values()) >= 15, seconds=90)
+    wait_until(lambda: sum(fake_batch_api.answer_counts.values()) >= 3, seconds=90)
+    fake_batch_api.may_answer.clear()
+    cluster.start_worker()
+    wait_until(lambda: fake_batch_api.active == 4, seconds=90)  # two of each worker
     cluster.workers[0].kill()
+    fake_batch_api.may_answer.set()
     out, err = batch.communicate(timeout=120)
     assert (batch.returncode, out) == (0, b""), err
     assert b"60 done" in err
@@ -88,6 +92,7 @@ def test_a_worker_that_is_killed_loses_no_request(
     assert [result["answer"] for result in written] == [f"You said: q{n}" for n in range(60)]
     again = {question: count for question, count in fake_batch_api.answer_counts.items() if count > 1}
     assert len(again) <= 2  # what the killed worker had in progress
+    assert sum(fake_batch_api.request_counts.values()) == 62
     assert max(again.values(), default=1) <= 2
 
 

@@ -23,6 +23,7 @@ from mcpchat.core.usage import UsageTotals  # noqa: E402
 from mcpchat.errors import McpChatError, ServerError  # noqa: E402
 
 _CONNECT_TIMEOUT = 10.0  # seconds
+_REFRESH_INTERVAL = 1.0  # seconds between two looks at which workers there are
 
 
 class ClusterProcessor:
@@ -37,6 +38,7 @@ class ClusterProcessor:
         self._client = client
         self._order = order
         self._encoded_order = msgspec.json.encode(order)
+        self._threads: dict[str, int] = {}  # of each worker, by its address
 
     @property
     def track_cost(self) -> bool:
@@ -45,19 +47,23 @@ class ClusterProcessor:
     @property
     def slots(self) -> int:
         """How many requests the workers take at a time."""
-        return sum(worker["nthreads"] for worker in self._workers().values())
-
-    @property
-    def worker_count(self) -> int:
-        return len(self._workers())
+        return sum(self._threads.values())
 
     @property
     def note(self) -> str:
-        count = self.worker_count
+        count = len(self._threads)
         return f"{count} worker{'s' * (count != 1)}"
 
-    def _workers(self) -> dict[str, dict[str, int]]:
-        return dict(self._client.scheduler_info(n_workers=-1)["workers"])
+    async def refresh(self) -> None:
+        """Ask the scheduler which workers there are. If it cannot be asked, the present ones are assumed to stay."""
+        with suppress(OSError):
+            workers = (await self._client.scheduler.identity(n_workers=-1))["workers"]
+            self._threads = {address: worker["nthreads"] for address, worker in workers.items()}
+
+    async def keep_refreshed(self) -> None:
+        while True:
+            await asyncio.sleep(_REFRESH_INTERVAL)
+            await self.refresh()
 
     async def process(self, request: PreparedRequest) -> Processed:
         try:
@@ -148,7 +154,13 @@ async def open_cluster(
             await client.wait_for_workers(1, timeout=_CONNECT_TIMEOUT)
         except TimeoutError as error:
             raise ServerError(f"the scheduler {address} has no workers", hint=f"dask worker {address}") from error
-        yield ClusterProcessor(client, order)
+        processor = ClusterProcessor(client, order)
+        await processor.refresh()
+        refreshing = asyncio.create_task(processor.keep_refreshed())
+        try:
+            yield processor
+        finally:
+            refreshing.cancel()
     finally:
         with suppress(Exception):
             async with asyncio.timeout(_CONNECT_TIMEOUT):

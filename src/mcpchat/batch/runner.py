@@ -10,6 +10,8 @@ from mcpchat.batch.types import BatchResult, PreparedRequest
 from mcpchat.core.report import ErrorReport
 from mcpchat.errors import McpChatError
 
+_SLOTS_INTERVAL = 1.0  # seconds between two looks at how many requests the processor takes
+
 
 @dataclass
 class BatchStats:
@@ -32,9 +34,14 @@ class BatchStats:
 
 
 class BatchRunner:
-    """Runs requests, at most ``concurrency`` at a time. Each result goes to ``write`` as soon as it is complete."""
+    """Runs requests, at most ``concurrency`` at a time. Each result goes to ``write`` as soon as it is complete.
 
-    def __init__(self, processor: RequestProcessor, write: Callable[[BatchResult], None], *, concurrency: int) -> None:
+    Without ``concurrency``, it runs as many as the processor has slots, also when these become more.
+    """
+
+    def __init__(
+        self, processor: RequestProcessor, write: Callable[[BatchResult], None], *, concurrency: int | None = None
+    ) -> None:
         self.stats = BatchStats()
         self.stop_reason: McpChatError | None = None  # why no more requests are started
         self.running = 0
@@ -48,15 +55,26 @@ class BatchRunner:
         """Run all requests, or until ``stop_accepting``. A BatchResult among them is only written."""
         async with asyncio.TaskGroup() as group:
             producer = group.create_task(self._produce(requests))
-            workers = [group.create_task(self._worker()) for _ in range(self._concurrency)]
+            workers: list[asyncio.Task[None]] = []
+            grow = group.create_task(self._start_workers(group, workers))
             stop = group.create_task(self._stop.wait())
             await asyncio.wait([producer, stop], return_when=asyncio.FIRST_COMPLETED)
             producer.cancel()
             if self._stop.is_set() and not self._queue.empty():
                 self.stats.skipped += self._queue.get_nowait() is not None
             stop.cancel()
+            grow.cancel()
             for _ in workers:
                 await self._queue.put(None)
+
+    async def _start_workers(self, group: asyncio.TaskGroup, workers: "list[asyncio.Task[None]]") -> None:
+        """Start the tasks that run requests, one for each at a time."""
+        while True:
+            wanted = self._concurrency or max(1, self._processor.slots)
+            workers += [group.create_task(self._worker()) for _ in range(wanted - len(workers))]
+            if self._concurrency is not None:
+                return
+            await asyncio.sleep(_SLOTS_INTERVAL)
 
     def stop_accepting(self, reason: McpChatError | None = None) -> None:
         """Start no more requests. Running requests are completed."""

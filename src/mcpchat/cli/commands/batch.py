@@ -205,7 +205,7 @@ async def _run_batch(context: RunContext, options: RunOptions, job: BatchOptions
                 done, failed = len(results.finished_keys) + runner.stats.finished, runner.stats.failed.total()
                 bar.update(done, failed, note=processor.note)
 
-            runner = BatchRunner(processor, write, concurrency=job.concurrency or processor.slots)
+            runner = BatchRunner(processor, write, concurrency=job.concurrency)
             requests = RequestReader(file, results.finished_keys, results.expect, job.shard)
 
             def softly() -> None:

@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 import time
+from concurrent.futures import CancelledError, Future
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from mcpchat.version import __version__
 
 _IDLE_SECONDS = 60.0
 _LOOK_INTERVAL = 0.5  # seconds
+_END_TIMEOUT = 8.0  # seconds for the servers to stop
 _runs: dict[str, "_WorkerRun"] = {}
 _lock = threading.Lock()
 
@@ -69,7 +71,7 @@ def run_request(order: bytes, request: bytes, tokens: int, dollars: float) -> by
 
 
 def end_run(run_id: str) -> None:
-    """Stop the servers of a run, if it has any here."""
+    """Cancel the requests of a run, and stop its servers, if it has any here."""
     with _lock:
         run = _runs.pop(run_id, None)
     if run is not None:
@@ -94,6 +96,7 @@ class _WorkerRun:
         self._ready = threading.Event()
         self._lock = threading.Lock()
         self._accepted = 0  # requests that have not ended
+        self._running: set[Future[Processed]] = set()
         self._last_used = time.monotonic()
         self._shall_end = False
         self.has_ended = False
@@ -114,7 +117,14 @@ class _WorkerRun:
             self._ready.wait()
             if self._failure is not None:
                 raise self._failure
-            return asyncio.run_coroutine_threadsafe(self._process(request, tokens, dollars), self._loop).result()
+            future = asyncio.run_coroutine_threadsafe(self._process(request, tokens, dollars), self._loop)
+            self._running.add(future)
+            try:
+                return future.result()
+            except CancelledError as error:
+                raise McpChatError("the batch has ended") from error
+            finally:
+                self._running.discard(future)
         finally:
             with self._lock:
                 self._accepted -= 1
@@ -126,9 +136,11 @@ class _WorkerRun:
         return await self._processor.process(request)
 
     def end(self) -> None:
-        """Stop the servers once nothing runs, and wait for that."""
+        """Cancel what runs, and stop the servers."""
         self._shall_end = True
-        self._thread.join(30)
+        for future in list(self._running):
+            future.cancel()
+        self._thread.join(_END_TIMEOUT)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)

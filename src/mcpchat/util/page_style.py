@@ -1,4 +1,4 @@
-"""The look of the pages that mcpchat makes: light and dark, nothing from outside."""
+"""The pages that mcpchat makes: light and dark, without scripts, nothing from outside."""
 
 PAGE_STYLE = """
 :root { color-scheme: light dark; --text: #1c1d20; --faint: #62656c; --page: #f5f6f7; --card: #fff; --line: #d9dce1;
@@ -10,4 +10,31 @@ body { margin: 0; padding: 2rem 1rem; background: var(--page); color: var(--text
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", sans-serif; overflow-wrap: anywhere; }
 h1 { font-size: 1.3rem; line-height: 1.3; margin: 0 0 .75rem; } h2 { font-size: 1rem; margin: 1.25rem 0 .25rem; }
 p { margin: .5rem 0; }
+"""
+
+
+def html_page(*, title: str, about: str, body: str, style: str, images: bool = False) -> str:
+    """A page that is complete in itself. All texts are HTML; ``style`` is added to the common look.
+
+    Its policy forbids everything but styles, and with ``images`` those that are in the page.
+    """
+    policy = "default-src 'none'; style-src 'unsafe-inline'" + "; img-src data:" * images
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="referrer" content="no-referrer">
+<title>{title}</title>
+<style>
+{PAGE_STYLE}
+{style}
+</style>
+</head>
+<body>
+<header><h1>{title}</h1><p>{about}</p></header>
+{body}
+</body>
+</html>
 """

@@ -10,7 +10,7 @@ from mcpchat.core.threads import Thread, ThreadMessage, branch
 from mcpchat.ui.render.thread_tree import find_turns
 from mcpchat.ui.render.timeline import build_timeline
 from mcpchat.ui.render.transcripts import RenderedMessage, RenderedPart, format_heading, render_messages
-from mcpchat.util.page_style import PAGE_STYLE
+from mcpchat.util.page_style import html_page
 from mcpchat.util.sanitize import sanitize
 
 _MAX_TURNS = 400  # that the tree of branches and the timeline show
@@ -48,7 +48,7 @@ def to_html(thread: Thread, nodes: Sequence[ThreadMessage]) -> str:
     title = _escape_html(thread.title or "Conversation")
     about = _escape_html(format_heading(thread))
     body = "\n".join([*_branches_to_html(thread, nodes), *_timeline_to_html(branch(nodes, thread.head)), *sections])
-    return _HTML_PAGE.format(title=title, about=about, body=body, style=PAGE_STYLE)
+    return html_page(title=title, about=about, body=body, style=_STYLE, images=True)
 
 
 def _branches_to_html(thread: Thread, nodes: Sequence[ThreadMessage]) -> Iterator[str]:
@@ -158,45 +158,29 @@ def _escape_html(text: str) -> str:
     return html.escape(sanitize(text))
 
 
-_HTML_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="referrer" content="no-referrer">
-<title>{title}</title>
-<style>
-{style}
-body {{ max-width: 48rem; margin: 0 auto; }}
-small, header p {{ color: var(--faint); font-weight: normal; font-size: .85rem; }}
-section {{ margin: 1rem 0; padding: .75rem 1.1rem 1rem; background: var(--card); border: 1px solid var(--line);
-  border-radius: 12px; }}
-section.you {{ background: none; border-style: dashed; }}
-section.note, .note {{ color: var(--faint); white-space: pre-wrap; }}
-section h2 {{ margin: 0 0 .4rem; }}
-pre, code {{ font: 13.5px/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace; background: var(--code); }}
-pre {{ overflow-x: auto; white-space: pre-wrap; padding: .6rem .8rem; border-radius: 8px; margin: .5rem 0; }}
-code {{ padding: .1em .3em; border-radius: 4px; }} pre code {{ padding: 0; }}
-details {{ border: 1px solid var(--line); border-radius: 8px; padding: .35rem .8rem; margin: .4rem 0; }}
-summary {{ cursor: pointer; color: var(--done); }} summary.failed {{ color: var(--fail); }}
-summary.call {{ color: var(--faint); }}
-img {{ max-width: 100%; }} table {{ border-collapse: collapse; display: block; overflow-x: auto; }}
-td, th {{ border: 1px solid var(--line); padding: .25rem .6rem; }}
-section > details {{ border: 0; padding: 0; margin: 0; }}
-.branches summary, .timeline summary {{ color: var(--text); }} .branches ul {{ margin: .2rem 0; padding-left: 1.3rem; }}
-.branches li details {{ border: 0; padding: 0; margin: 0; }} .branches a, .timeline a {{ color: inherit; }}
-.timeline h3 {{ font-size: .95rem; margin: 1rem 0 .25rem; }} .timeline table {{ display: table; width: 100%; }}
-.timeline td {{ border: 0; padding: .15rem 0; font-size: .85rem; }} .timeline td:first-child {{ width: 27%; }}
-.timeline td.bar {{ width: 50%; padding: .15rem .8rem; }}
-.timeline td.number {{ color: var(--faint); text-align: right; }}
-.bar div {{ height: .65rem; border-radius: 4px; min-width: 3px; background: #2f6fde; }}
-.bar div.tool {{ background: var(--done); }}
-</style>
-</head>
-<body>
-<header><h1>{title}</h1><p>{about}</p></header>
-{body}
-</body>
-</html>
+_STYLE = """
+body { max-width: 48rem; margin: 0 auto; }
+small, header p { color: var(--faint); font-weight: normal; font-size: .85rem; }
+section { margin: 1rem 0; padding: .75rem 1.1rem 1rem; background: var(--card); border: 1px solid var(--line);
+  border-radius: 12px; }
+section.you { background: none; border-style: dashed; }
+section.note, .note { color: var(--faint); white-space: pre-wrap; }
+section h2 { margin: 0 0 .4rem; }
+pre, code { font: 13.5px/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace; background: var(--code); }
+pre { overflow-x: auto; white-space: pre-wrap; padding: .6rem .8rem; border-radius: 8px; margin: .5rem 0; }
+code { padding: .1em .3em; border-radius: 4px; } pre code { padding: 0; }
+details { border: 1px solid var(--line); border-radius: 8px; padding: .35rem .8rem; margin: .4rem 0; }
+summary { cursor: pointer; color: var(--done); } summary.failed { color: var(--fail); }
+summary.call { color: var(--faint); }
+img { max-width: 100%; } table { border-collapse: collapse; display: block; overflow-x: auto; }
+td, th { border: 1px solid var(--line); padding: .25rem .6rem; }
+section > details { border: 0; padding: 0; margin: 0; }
+.branches summary, .timeline summary { color: var(--text); } .branches ul { margin: .2rem 0; padding-left: 1.3rem; }
+.branches li details { border: 0; padding: 0; margin: 0; } .branches a, .timeline a { color: inherit; }
+.timeline h3 { font-size: .95rem; margin: 1rem 0 .25rem; } .timeline table { display: table; width: 100%; }
+.timeline td { border: 0; padding: .15rem 0; font-size: .85rem; } .timeline td:first-child { width: 27%; }
+.timeline td.bar { width: 50%; padding: .15rem .8rem; }
+.timeline td.number { color: var(--faint); text-align: right; }
+.bar div { height: .65rem; border-radius: 4px; min-width: 3px; background: #2f6fde; }
+.bar div.tool { background: var(--done); }
 """

@@ -8,7 +8,7 @@ from datetime import date, timedelta
 from mcpchat.core.usage_report import Dimension, UsageReport, UsageRow, measure
 from mcpchat.ui.render.stats import format_cost
 from mcpchat.ui.render.usage_tables import format_row_cost, row_label, size
-from mcpchat.util.page_style import PAGE_STYLE
+from mcpchat.util.page_style import html_page
 from mcpchat.util.sanitize import sanitize
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 760, 220, 64, 24, 10  # of a chart, in its own units
@@ -37,7 +37,7 @@ def to_html(report: UsageReport, heading: str) -> str:
     for dimension, title in _TITLES.items():
         if rows := report.rows[dimension]:
             sections.append(_bar_table(dimension, title, rows))
-    return _PAGE.format(title="Usage", about=_escape(heading), body="\n".join(sections), style=PAGE_STYLE)
+    return html_page(title="Usage", about=_escape(heading), body="\n".join(sections), style=_STYLE)
 
 
 def _facts(total: UsageRow) -> list[tuple[str, str]]:
@@ -159,42 +159,26 @@ def _escape(text: str) -> str:
     return html.escape(sanitize(text))
 
 
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="referrer" content="no-referrer">
-<title>{title}</title>
-<style>
-{style}
-:root {{ --part0: #2f6fde; --part1: #9cc0f7; --part2: #e08a2b; }}
-@media (prefers-color-scheme: dark) {{ :root {{ --part0: #5b93f2; --part1: #2c4a7c; --part2: #e6a04f; }} }}
-body {{ max-width: 56rem; margin: 0 auto; overflow-wrap: normal; }}
-header p, .legend {{ color: var(--faint); font-size: .85rem; }}
-.tiles {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: .75rem; }}
-.tiles div, section {{ background: var(--card); border: 1px solid var(--line); border-radius: 12px; }}
-.tiles div {{ padding: .7rem 1rem; }}
-.tiles b {{ display: block; font-size: 1.35rem; }} .tiles span {{ color: var(--faint); font-size: .85rem; }}
-section {{ margin: 1rem 0; padding: .75rem 1.1rem 1rem; }} section h2 {{ margin: 0 0 .4rem; }}
-svg {{ width: 100%; height: auto; display: block; }} svg text {{ fill: var(--faint); font-size: 11px; }}
-.grid {{ stroke: var(--line); }} .hover {{ fill: transparent; }} g:hover .hover {{ fill: var(--line); opacity: .35; }}
-.part0 {{ fill: var(--part0); background: var(--part0); }} .part1 {{ fill: var(--part1); background: var(--part1); }}
-.part2 {{ fill: var(--part2); background: var(--part2); }}
-.key {{ display: inline-block; width: .8em; height: .8em; border-radius: 3px; margin: 0 .35em 0 .9em; }}
-.key:first-child {{ margin-left: 0; }} .legend {{ margin: 0 0 .5rem; }}
-table {{ width: 100%; border-collapse: collapse; font-size: .9rem; }}
-td, th {{ padding: .3rem .6rem .3rem 0; text-align: left; border-top: 1px solid var(--line); }}
-th {{ border: 0; color: var(--faint); font-weight: normal; }}
-td:first-child {{ overflow-wrap: anywhere; min-width: 7rem; }}
-.number {{ text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; padding: .3rem 0 .3rem .8rem; }}
-.bar {{ width: 30%; }} .bar div {{ background: var(--part0); height: .7rem; border-radius: 4px; min-width: 2px; }}
-</style>
-</head>
-<body>
-<header><h1>{title}</h1><p>{about}</p></header>
-{body}
-</body>
-</html>
+_STYLE = """
+:root { --part0: #2f6fde; --part1: #9cc0f7; --part2: #e08a2b; }
+@media (prefers-color-scheme: dark) { :root { --part0: #5b93f2; --part1: #2c4a7c; --part2: #e6a04f; } }
+body { max-width: 56rem; margin: 0 auto; overflow-wrap: normal; }
+header p, .legend { color: var(--faint); font-size: .85rem; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: .75rem; }
+.tiles div, section { background: var(--card); border: 1px solid var(--line); border-radius: 12px; }
+.tiles div { padding: .7rem 1rem; }
+.tiles b { display: block; font-size: 1.35rem; } .tiles span { color: var(--faint); font-size: .85rem; }
+section { margin: 1rem 0; padding: .75rem 1.1rem 1rem; overflow-x: auto; } section h2 { margin: 0 0 .4rem; }
+svg { width: 100%; min-width: 32rem; height: auto; display: block; } svg text { fill: var(--faint); font-size: 11px; }
+.grid { stroke: var(--line); } .hover { fill: transparent; } g:hover .hover { fill: var(--line); opacity: .35; }
+.part0 { fill: var(--part0); background: var(--part0); } .part1 { fill: var(--part1); background: var(--part1); }
+.part2 { fill: var(--part2); background: var(--part2); }
+.key { display: inline-block; width: .8em; height: .8em; border-radius: 3px; margin: 0 .35em 0 .9em; }
+.key:first-child { margin-left: 0; } .legend { margin: 0 0 .5rem; }
+table { width: 100%; border-collapse: collapse; font-size: .9rem; }
+td, th { padding: .3rem .6rem .3rem 0; text-align: left; border-top: 1px solid var(--line); }
+th { border: 0; color: var(--faint); font-weight: normal; }
+td:first-child { overflow-wrap: anywhere; min-width: 7rem; }
+.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; padding: .3rem 0 .3rem .8rem; }
+.bar { width: 30%; } .bar div { background: var(--part0); height: .7rem; border-radius: 4px; min-width: 2px; }
 """

@@ -95,24 +95,28 @@ class ChatRuntime:
 
     # Tasks.
 
-    async def next_late_result(self) -> tuple[ServerTask, Message]:
-        """Wait for the next task that was put aside to end; the message with its result."""
+    async def next_late_result(self) -> tuple[ServerTask, Message | None]:
+        """Wait for the next task that was put aside to end; the message with its result.
+
+        None if its call is not in this conversation: another thread may be open by now, or the call was taken back.
+        """
         ended = await self.ended_tasks.get()
-        return ended.task, late_result(ended, self.context.config.limits.max_result)
+        calls = (call.id for message in self.session.history for call in message.calls)
+        is_ours = ended.result.call_id in calls
+        return ended.task, late_result(ended, self.context.config.limits.max_result) if is_ours else None
 
     def describe_open_tasks(self) -> Sequence[str]:
         """A line about each task that goes on when the chat ends."""
         return [
             f"task {task.id} of {task.name} {fate}"
-            for name in (status.name for status in self.hub.status())
-            for task in self.hub.tasks(name).in_background
-            for fate in (self._fate_of_task(name, task),)
+            for task, ends_with_us in self.hub.background_tasks()
+            for fate in ("ends with its server" if ends_with_us else self._describe_lasting_task(task),)
         ]
 
-    def _fate_of_task(self, server: str, task: ServerTask) -> str:
-        config = self.context.config.servers[server]
-        ends = config.effective_transport == "stdio" and config.keep_seconds is None
-        return "ends with its server" if ends else f"goes on: mcpchat tasks {task.id} --wait"
+    def _describe_lasting_task(self, task: ServerTask) -> str:
+        if not resume.saves_threads(self.context, self.options):
+            return "goes on at its server, and is not remembered"
+        return f"goes on: mcpchat tasks {task.id} --wait"
 
     # Agents.
 

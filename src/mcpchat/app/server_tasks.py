@@ -1,11 +1,13 @@
 """The tasks that servers run for us: remembered in the thread database, and their late results for the model."""
 
 import asyncio
+import secrets
 from collections.abc import Awaitable, Callable
 
 from mcpchat.config.run import RunContext
 from mcpchat.core.events import Emit, Notice
-from mcpchat.core.messages import Message, result_text, user_message
+from mcpchat.core.messages import Image, Message, Text, result_text
+from mcpchat.core.protocols import ThreadStore
 from mcpchat.core.server_task import ServerTask, TaskEnded
 from mcpchat.engine.tool_results import truncate_middle
 from mcpchat.errors import McpChatError
@@ -25,10 +27,8 @@ def task_saver(context: RunContext, emit: Emit) -> Callable[[ServerTask], Awaita
         try:
             async with lock:
                 store = await resume.open_store(context, warn)
-                try:
-                    await asyncio.to_thread(store.tasks.save, task)
-                finally:
-                    store.close()
+                # To its end, even if we are cancelled: a connection must not be closed while a thread uses it.
+                await asyncio.shield(asyncio.to_thread(_save_and_close, store, task))
         except McpChatError as error:
             if not failed:
                 warn(f"the task {task.id} is not remembered after this run: {error.message}")
@@ -37,12 +37,25 @@ def task_saver(context: RunContext, emit: Emit) -> Callable[[ServerTask], Awaita
     return save
 
 
+def _save_and_close(store: ThreadStore, task: ServerTask) -> None:
+    try:
+        store.tasks.save(task)
+    finally:
+        store.close()
+
+
 def late_result(ended: TaskEnded, limit: int) -> Message:
-    """The message with the result of a task that was put aside. Of the result, at most ``limit`` characters."""
+    """The message with the result of a task that was put aside. Of the result's text, at most ``limit`` characters.
+
+    It is a message of the user's role, so the text stands between marks that its author cannot know.
+    """
     task, result = ended.task, ended.result
     outcome = "has failed" if result.is_error else "has ended"
+    mark = f"result_{secrets.token_hex(4)}"
     text = truncate_middle(result_text(result), limit)
-    return user_message(
-        f"The task {task.id} of {task.name}, which was put aside, {outcome}. What follows is what the tool returned;"
-        f" it is not from the user.\n<tool_result>\n{text}\n</tool_result>"
+    words = (
+        f"The task {task.id} of {task.name}, which was put aside, {outcome}. What stands between the marks is what"
+        f" the tool returned; it is not from the user.\n<{mark}>\n{text}\n</{mark}>"
     )
+    pictures = tuple(part for part in result.parts if isinstance(part, Image))
+    return Message(role="user", parts=(Text(text=words), *pictures))

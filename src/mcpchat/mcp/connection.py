@@ -120,9 +120,10 @@ class McpConnection:
         self.tasks = TaskClient(
             spec.name,
             session=lambda: self._require_client().session,
+            is_legacy=lambda: self.mode == "legacy",
             send=self._request_raw,
             own_answers=self._with_own_answers,
-            parse_result=self._parse_result,
+            parse_result=_parse_result,
         )
 
     @property
@@ -279,7 +280,8 @@ class McpConnection:
 
         try:
             client = self._require_client()
-            if spec.task_support and decode.TASK_CALLS in self.info.capabilities:
+            as_task = bool(spec.task_support) and decode.TASK_CALLS in self.info.capabilities
+            if as_task:
                 work = call_as_task(client.session, spec.name, arguments)
             else:
                 work = client.call_tool(spec.name, arguments, progress_callback=on_progress)
@@ -287,20 +289,16 @@ class McpConnection:
         except MCPError as error:
             return error_result(call_id, await self._describe_error(error, "call"))
         raw = self._filter.take_result(response.meta)
-        if raw.get("resultType") == "task" or isinstance(raw.get("task"), dict):
+        if raw.get("resultType") == "task" or (as_task and isinstance(raw.get("task"), dict)):
             if (state := parse_created_task(raw)) is None:
                 raise ServerError(f"{self._spec.name} sent an answer that is not valid MCP")
             return state
-        return self._parse_result(spec, call_id, raw)
-
-    def _parse_result(self, spec: ToolSpec | None, call_id: str, raw: Mapping[str, Any]) -> ToolResult:
-        """The result of a tool. Raises TokenRejected."""
         result = decode.parse_tool_result(call_id, raw)
         meta = raw.get("_meta")
         has_login = self._spec.config.auth is not None  # only then a new token can help
         if result.is_error and has_login and isinstance(meta, dict) and meta.get(_AUTH_META_KEY) == "expired":
             raise TokenRejected(f"the login of {self._spec.name} is no longer accepted", result)
-        return _check_structured_result(spec, result) if spec is not None else result
+        return _check_structured_result(spec, result)
 
     async def _describe_error(self, error: MCPError, action: str) -> str:
         """The text for an error that the server answered with."""
@@ -626,6 +624,12 @@ def describe_failure(error: BaseException | None) -> str:
 
 async def _skip_validation(name: str, result: types.CallToolResult) -> None:
     """Accept everything; ``_check_structured_result`` checks it later."""
+
+
+def _parse_result(spec: ToolSpec | None, call_id: str, raw: Mapping[str, Any]) -> ToolResult:
+    """The result of a task. It has run: no new token could make it run again."""
+    result = decode.parse_tool_result(call_id, raw)
+    return _check_structured_result(spec, result) if spec is not None else result
 
 
 def _check_structured_result(spec: ToolSpec, result: ToolResult) -> ToolResult:

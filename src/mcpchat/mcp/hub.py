@@ -122,6 +122,10 @@ class HubView:
         """How many tasks calls wait for."""
         return sum(server.tasks.followed for server in self._servers.values())
 
+    def background_tasks(self) -> Sequence[tuple[ServerTask, bool]]:
+        """The tasks that were put aside and have not ended, each with whether it ends with us."""
+        return [(task, server.ends_with_us) for server in self._servers.values() for task in server.tasks.in_background]
+
     def put_tasks_aside(self) -> int:
         """Let the tasks that calls wait for go on without them. Returns how many there are."""
         return sum(server.tasks.put_aside() for server in self._servers.values())

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
@@ -131,7 +131,11 @@ class ManagedServer:
         self._rate = RateLimit(calls) if calls is not None else None
         assert self._timeouts.call is not None
         self.tasks = ServerTasks(
-            self, save=context.save_task, on_ended=context.on_task_ended, limit=self._timeouts.call
+            self,
+            save=context.save_task,
+            on_ended=context.on_task_ended,
+            limit=self._timeouts.call,
+            is_saved=context.save_task is not forget_task,
         )
         self._watched_uris: set[str] = set()
         self._catalog_dirty = False
@@ -208,16 +212,18 @@ class ManagedServer:
 
         Raises Denied if the server has changed the tool since it was listed, ServerError, SignInNeeded.
         """
-        outcome = await self._send_call(spec, call_id, arguments, emit)
-        if isinstance(outcome, TaskState):
-            return await self.tasks.run(spec.name, outcome, call_id, emit)
-        return outcome
+        async with self._call_slots:
+            outcome = await self._send_call(spec, call_id, arguments, emit)
+            if isinstance(outcome, TaskState):
+                return await self.tasks.run(spec.name, outcome, call_id, emit)
+            return outcome
 
     async def start_call(
         self, spec: ToolSpec, call_id: str, arguments: Mapping[str, Any], emit: Emit
     ) -> ToolResult | ServerTask:
         """Like ``call``, but without waiting for a task."""
-        outcome = await self._send_call(spec, call_id, arguments, emit)
+        async with self._call_slots:
+            outcome = await self._send_call(spec, call_id, arguments, emit)
         return await self.tasks.begin(spec.name, outcome) if isinstance(outcome, TaskState) else outcome
 
     async def _send_call(
@@ -245,8 +251,8 @@ class ManagedServer:
 
         if (refusal := await self._wait_for_rate(call_id, emit)) is not None:
             return refusal
-        async with self._call_slots:
-            return self._sanitize_incoming(await self._call_with_sign_in(work, idempotent=spec.is_idempotent))
+        outcome = await self._call_with_sign_in(work, idempotent=spec.is_idempotent)
+        return outcome if isinstance(outcome, TaskState) else self._sanitize_incoming(outcome)
 
     # What its tasks need.
 
@@ -259,15 +265,10 @@ class ManagedServer:
     def sanitize(self, text: str) -> str:
         return self._secrets.redact(strip_invisible(text))
 
-    @contextmanager
-    def mark_active(self) -> Iterator[None]:
-        """Keep the server from being restarted during the block."""
-        self._active_calls += 1
-        self._idle.clear()
-        try:
-            yield
-        finally:
-            self._end_activity()
+    @property
+    def ends_with_us(self) -> bool:
+        """Whether the server's process ends with this one, and its tasks with it."""
+        return self.config.effective_transport == "stdio" and self.config.keep_seconds is None
 
     async def request(self, work: Callable[[Connection], Awaitable[_T]]) -> _T:
         return await self._call_with_sign_in(work, idempotent=True)
@@ -497,6 +498,8 @@ class ManagedServer:
         renewal = self._auth.renewal if self._auth is not None else "no"
         if renewal == "no" or (renewal == "soon" and self._active_calls):
             return False  # the present token is still valid
+        if self.tasks.is_busy:
+            return False  # they would end with the process
         try:
             self._renewed_auth = await self._credentials.authenticate(self.name)
         except SignInNeeded:
@@ -597,12 +600,14 @@ class ManagedServer:
             self._discard_catalog()
             self._cache_key = self._compute_cache_key()
             self._failures, self.last_error, self._renewed_auth = 0, None, None
+            await self._end_own_tasks()
             await self._stop()
 
     async def suspend(self) -> None:
         """Stop the server because it is no longer in use; what it lists stays known."""
         async with self._lock:
             self._renewed_auth = None
+            await self._end_own_tasks()
             await self._stop()
             self.state, self._detail = "idle", ""
 
@@ -614,6 +619,11 @@ class ManagedServer:
         await self.tasks.aclose()
         await self._stop()
         self.log.close()
+
+    async def _end_own_tasks(self) -> None:
+        """Wait no longer for tasks that end with the server's process."""
+        if self.ends_with_us:
+            await self.tasks.aclose()
 
     async def _stop(self) -> None:
         process, self._process = self._process, None

@@ -42,6 +42,7 @@ _EMPTY_RESULTS: dict[str, dict[str, Any]] = {
     "resources/list": {"resources": []},
     "resources/templates/list": {"resourceTemplates": []},
 }
+_ASKING_METHODS = {"tools/call", "prompts/get", "resources/read"}  # whose results may ask for input first
 _CAPABILITIES = ("experimental", "logging", "prompts", "resources", "tools", "completions", "extensions")
 _CHANGE_KINDS: dict[str, ChangeKind] = {
     "notifications/tools/list_changed": "tools",
@@ -84,7 +85,8 @@ class MessageFilter:
 
     def take_result(self, meta: Mapping[str, Any] | None) -> dict[str, Any]:
         """The result as the server sent it, by the ticket in ``meta``. Empty if there is none; each works once."""
-        return self._results.pop((meta or {}).get(RESULT_TICKET, 0), {})
+        ticket = (meta or {}).get(RESULT_TICKET)
+        return self._results.pop(ticket, {}) if isinstance(ticket, int) else {}
 
     def record_outgoing(self, message: types.JSONRPCMessage) -> None:
         """Remember a request before it is sent, and set the revision in the handshake."""
@@ -150,8 +152,8 @@ class MessageFilter:
         result = message.result
         if stateless:
             kind = result.get("resultType", "complete")  # older servers leave it out
-            if kind == "input_required":
-                return message
+            if kind == "input_required" and method in _ASKING_METHODS:
+                return _without_ticket(message)
             if kind == "task" and method == "tools/call":
                 message.result = {"resultType": kind, "_meta": {RESULT_TICKET: self._keep(result)}}
                 return message
@@ -162,7 +164,7 @@ class MessageFilter:
         minimal = self._minimal_result(method, result)
         if minimal is None:
             message.result = {**result, "resultType": "complete"} if stateless else result
-            return message
+            return _without_ticket(message)
         minimal["_meta"] = {**_server_info_meta(result), RESULT_TICKET: self._keep(result)}
         if stateless:
             minimal |= {"resultType": "complete", "ttlMs": 0, "cacheScope": "private"}
@@ -199,6 +201,15 @@ class MessageFilter:
                 }
             case _:
                 return dict(_EMPTY_RESULTS[method]) if method in _EMPTY_RESULTS else None
+
+
+def _without_ticket(message: types.JSONRPCResponse) -> types.JSONRPCResponse:
+    """The message without a ticket of the server's own: tickets are ours."""
+    meta = message.result.get("_meta")
+    if isinstance(meta, dict) and RESULT_TICKET in meta:
+        meta = {key: value for key, value in meta.items() if key != RESULT_TICKET}
+        message.result = {**message.result, "_meta": meta}
+    return message
 
 
 def parse_messages(value: object) -> list[types.JSONRPCMessage]:

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
 from msgspec.structs import replace
@@ -14,8 +13,18 @@ from mcpchat.core.server_task import ServerTask, TaskEnded, TaskPutAside
 from mcpchat.core.tools import ToolSpec
 from mcpchat.errors import McpChatError
 from mcpchat.mcp.protocols import Connection
-from mcpchat.mcp.tasks import TaskFollower, TaskLost, TaskState, begin_task, lose_task, update_task
+from mcpchat.mcp.tasks import (
+    MAX_MESSAGE,
+    TaskFollower,
+    TaskLost,
+    TaskState,
+    begin_task,
+    last_state,
+    lose_task,
+    update_task,
+)
 from mcpchat.mcp.timeouts import RequestTimeout
+from mcpchat.util.sanitize import one_line
 from mcpchat.util.structures import map_strings
 
 _T = TypeVar("_T")
@@ -30,10 +39,8 @@ class TaskServer(Protocol):
     def find_tool(self, name: str) -> ToolSpec | None: ...
     def new_timeout(self) -> RequestTimeout: ...
     def sanitize(self, text: str) -> str: ...
-    def mark_active(self) -> AbstractContextManager[None]:
-        """Keep the server from being restarted during the block."""
-        ...
-
+    @property
+    def ends_with_us(self) -> bool: ...
     async def request(self, work: Callable[[Connection], Awaitable[_T]]) -> _T:
         """The result of a request that may be sent twice. Raises ServerError, SignInNeeded."""
         ...
@@ -43,7 +50,8 @@ class ServerTasks:
     """The tasks of one server.
 
     ``save`` stores a task whenever its state has changed. ``on_ended`` receives the results of tasks that were put
-    aside; without it, nobody waits for them. A call waits at most ``limit`` seconds for its task.
+    aside; without it, nobody waits for them. A call waits at most ``limit`` seconds for its task. ``is_saved``: whether
+    ``save`` keeps a task beyond this run.
     """
 
     def __init__(
@@ -53,23 +61,30 @@ class ServerTasks:
         save: Callable[[ServerTask], Awaitable[None]],
         on_ended: Callable[[TaskEnded], None] | None,
         limit: float,
+        is_saved: bool,
     ) -> None:
         self._server = server
         self._save = save
         self._on_ended = on_ended
         self._limit = limit
-        self._follower = TaskFollower(self, save)
-        self._background: dict[str, tuple[ServerTask, asyncio.Task[None]]] = {}
+        self._is_saved = is_saved
+        self._follower = TaskFollower(self, save, self._find_later)
+        self._background: dict[str, tuple[ServerTask, str, asyncio.Task[None]]] = {}  # with the ids of their calls
 
     @property
     def in_background(self) -> list[ServerTask]:
         """The tasks that were put aside and have not ended."""
-        return [task for task, _ in self._background.values()]
+        return [task for task, _, _ in self._background.values()]
 
     @property
     def followed(self) -> int:
         """How many tasks calls wait for."""
         return self._follower.count
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a local server has tasks that somebody waits for: they would end with its process."""
+        return self._server.ends_with_us and bool(self.followed or self._background)
 
     async def begin(self, tool: str, state: TaskState) -> ServerTask:
         """Remember the task that the server has created for a call."""
@@ -79,13 +94,20 @@ class ServerTasks:
 
     async def run(self, tool: str, state: TaskState, call_id: str, emit: Emit) -> ToolResult:
         """Wait for the result of the task of a call. If it is put aside, the result says so."""
-        task = await self.begin(tool, state)
-        with self._server.mark_active():
-            task, outcome = await self._follower.follow(task, self._clean(state), call_id, emit, limit=self._limit)
+        state = self._clean(state)
+        task = begin_task(self._server.name, tool, state)
+        try:
+            await self._save(task)
+        except asyncio.CancelledError:
+            await asyncio.shield(self._follower.cancel(task))
+            raise
+        task, outcome = await self._follower.follow(task, state, call_id, emit, limit=self._limit)
         if isinstance(outcome, ToolResult):
             return outcome
         if self._on_ended is not None:
             self._follow_in_background(task, call_id, emit)
+        elif self._server.ends_with_us:
+            await self._follower.cancel(task)
         return self._describe_put_aside(outcome, call_id)
 
     def put_aside(self) -> int:
@@ -103,8 +125,7 @@ class ServerTasks:
         Raises TaskLost, ServerError.
         """
         task, state = await self._look(task)
-        with self._server.mark_active():
-            _, outcome = await self._follower.follow(task, state, task.id, emit, cancels=False)
+        _, outcome = await self._follower.follow(task, state, task.id, emit, is_background=True)
         assert isinstance(outcome, ToolResult)  # nobody puts it aside
         return outcome
 
@@ -125,33 +146,47 @@ class ServerTasks:
         await self._save(replace(task, status="cancelled", updated=time.time()))
 
     async def aclose(self) -> None:
-        """Stop waiting. The tasks go on at their server."""
-        running = [work for _, work in self._background.values()]
-        for work in running:
+        """Stop waiting for the tasks that were put aside. Those of a server that goes on go on."""
+        running = list(self._background.values())
+        for task, call_id, work in running:
             work.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+            self._report(task, "its server was stopped, or is another one now", call_id)
+        await asyncio.gather(*(work for _, _, work in running), return_exceptions=True)
 
     def _follow_in_background(self, task: ServerTask, call_id: str, emit: Emit) -> None:
         async def follow() -> None:
             try:
-                state = await self.get_task(task, call_id)
-                with self._server.mark_active():
-                    ended, result = await self._follower.follow(task, state, call_id, emit, cancels=False)
+                state = last_state(task)
+                ended, result = await self._follower.follow(task, state, call_id, emit, is_background=True)
             except McpChatError as error:
-                ended, result = task, error_result(call_id, error.message)
-            if isinstance(result, ToolResult) and self._on_ended is not None:
-                self._on_ended(TaskEnded(task=ended, result=result))
+                self._report(task, error.message, call_id)
+            else:
+                if isinstance(result, ToolResult) and self._on_ended is not None:
+                    self._on_ended(TaskEnded(task=ended, result=result))
 
         work = asyncio.create_task(follow(), name=f"task {task.id}")
-        self._background[task.id] = task, work
+        self._background[task.id] = task, call_id, work
         work.add_done_callback(lambda done: self._background.pop(task.id, None))
+
+    def _report(self, task: ServerTask, reason: str, call_id: str) -> None:
+        """Report that the result of a task that was put aside will not come."""
+        if self._on_ended is not None:
+            text = "; ".join(filter(None, (f"its result is not known: {reason}", self._find_later(task))))
+            self._on_ended(TaskEnded(task=task, result=error_result(call_id, text)))
+
+    def _find_later(self, task: ServerTask) -> str:
+        """How the task is found after this run; empty if it is not."""
+        return f"mcpchat tasks {task.id} asks again" if self._is_saved and not self._server.ends_with_us else ""
 
     def _describe_put_aside(self, aside: TaskPutAside, call_id: str) -> ToolResult:
         """The result of a call whose task goes on without it, for the model. An error if nobody waits any more."""
         task = aside.task
         if self._on_ended is None:
-            text = f"{task.name} goes on as task {task.id}, and its result is not there yet."
-            return error_result(call_id, f"{text} The user sees it with: mcpchat tasks {task.id}")
+            waited = f"{task.name} (task {task.id}) had no result after {self._limit:g} s"
+            if self._server.ends_with_us:
+                return error_result(call_id, f"{waited} and was cancelled: its server ends with this run")
+            found = f"The user sees it with: mcpchat tasks {task.id}" if self._is_saved else "It is not remembered."
+            return error_result(call_id, f"{waited}. It goes on at its server. {found}")
         text = f"{task.name} goes on as task {task.id}. Its result will come as a message of its own; go on without it."
         return ToolResult(call_id=call_id, parts=tuple(Text(text=part) for part in (text, aside.note) if part))
 
@@ -159,7 +194,8 @@ class ServerTasks:
         """The state with texts that can be shown. Ids and questions stay as they are: they go back to the server."""
         sanitize = self._server.sanitize
         result = map_strings(state.result, sanitize)
-        return replace(state, message=sanitize(state.message), note=sanitize(state.note), result=result)
+        message = one_line(sanitize(state.message), MAX_MESSAGE)  # redacted before it is cut
+        return replace(state, message=message, note=sanitize(state.note), result=result)
 
     # The requests.
 

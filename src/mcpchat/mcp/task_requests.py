@@ -67,14 +67,17 @@ def parse_created_task(raw: Mapping[str, Any]) -> TaskState | None:
     inner, meta = raw.get("task"), raw.get("_meta")
     state = parse_task_state(inner if isinstance(inner, dict) else raw)
     note = meta.get(_IMMEDIATE_RESPONSE) if isinstance(meta, dict) else None
-    return replace(state, note=note) if state is not None and isinstance(note, str) else state
+    if state is None:
+        return None
+    return replace(state, note=note if isinstance(note, str) else "", has_result_request=isinstance(inner, dict))
 
 
 class TaskClient:
     """The requests about tasks on one connection.
 
-    ``session`` returns the SDK's session, ``send`` sends a request and returns its raw result, ``own_answers`` lets the
-    questions of a task get the answers that hold for its call, and ``parse_result`` reads the result of a tool.
+    ``session`` returns the SDK's session, ``is_legacy`` whether the server speaks revision 2025-11-25. ``send`` sends a
+    request and returns its raw result, ``own_answers`` lets the questions of a task get the answers that hold for its
+    call, and ``parse_result`` reads the result of a tool.
     """
 
     def __init__(
@@ -82,12 +85,14 @@ class TaskClient:
         server: str,
         *,
         session: Callable[[], ClientSession],
+        is_legacy: Callable[[], bool],
         send: Callable[[Coroutine[Any, Any, types.Result], RequestTimeout], Awaitable[dict[str, Any]]],
         own_answers: Callable[[], AbstractContextManager[None]],
         parse_result: Callable[[ToolSpec | None, str, Mapping[str, Any]], ToolResult],
     ) -> None:
         self._server = server
         self._session = session
+        self._is_legacy = is_legacy
         self._send = send
         self._own_answers = own_answers
         self._parse_result = parse_result
@@ -96,8 +101,10 @@ class TaskClient:
         """What the server says about a task now. Raises TaskLost if it does not know the task."""
         raw = await self._request("tasks/get", task_id, timeout)
         state = parse_task_state(raw)
-        if state is None:
+        if state is None or state.task_id != task_id:
             raise ServerError(f"{self._server} sent an answer that is not valid MCP")
+        if self._is_legacy():
+            return replace(state, has_result_request=True)
         if isinstance(result := raw.get("result"), dict):
             return replace(state, result=self._parse_result(spec, call_id, result))
         if isinstance(error := raw.get("error"), dict):
@@ -108,11 +115,8 @@ class TaskClient:
     async def fetch_result(
         self, spec: ToolSpec | None, call_id: str, task_id: str, timeout: RequestTimeout
     ) -> ToolResult:
-        """The result of a task of revision 2025-11-25; waits for it."""
-        try:
-            return self._parse_result(spec, call_id, await self._request("tasks/result", task_id, timeout))
-        except TaskRefused as error:
-            return error_result(call_id, error.message)
+        """The result of a task of revision 2025-11-25; waits for it. Raises TaskRefused with the error of the call."""
+        return self._parse_result(spec, call_id, await self._request("tasks/result", task_id, timeout))
 
     async def answer(self, task_id: str, requests: Mapping[str, Any], timeout: RequestTimeout) -> None:
         """Ask the user the questions of a task, and send the answers. Raises TaskRefused if one is not allowed."""

@@ -19,10 +19,11 @@ from mcpchat.util.sanitize import one_line
 _MIN_INTERVAL, _MAX_INTERVAL = 0.05, 300.0  # seconds between two requests for the state, whatever the server says
 _FIRST_INTERVAL, _SLOWEST_INTERVAL, _SLOWDOWN = 0.25, 5.0, 1.5  # seconds, if the server says nothing
 _CANCEL_TIMEOUT = 5.0  # seconds for telling the server that nobody waits any more
-_GRACE = 10.0  # seconds after its time in which a task may still end
 _SAVE_INTERVAL = 10.0  # seconds between two saves for a new status line
 _MAX_FAILURES = 3  # requests for the state in a row that may fail
-_MAX_MESSAGE = 500  # characters of a status line
+MAX_MESSAGE = 500  # characters of a status line
+_MAX_ID = 1000  # characters
+_MAX_QUESTIONS = 100  # of one task
 
 
 class TaskState(Struct, frozen=True, kw_only=True):
@@ -30,7 +31,8 @@ class TaskState(Struct, frozen=True, kw_only=True):
 
     ``ttl`` is in seconds from the creation, None for no limit; ``poll_interval`` in seconds, None if it says nothing.
     ``result`` is set once it is there, if this answer has it. ``requests`` are the task's questions, by their keys.
-    ``note`` is the server's text for the model while the task runs.
+    ``note`` is the server's text for the model while the task runs. ``has_result_request``: in revision 2025-11-25 the
+    result, and questions, come by a request of its own.
     """
 
     task_id: str
@@ -41,6 +43,7 @@ class TaskState(Struct, frozen=True, kw_only=True):
     result: ToolResult | None = None
     requests: dict[str, Any] = {}
     note: str = ""
+    has_result_request: bool = False
 
 
 class TaskLost(ServerError):
@@ -69,14 +72,14 @@ class TaskRequests(Protocol):
 def parse_task_state(raw: Mapping[str, Any]) -> TaskState | None:
     """The state in a result of the extension, or of revision 2025-11-25. None if it is no valid one."""
     task_id, status = raw.get("taskId"), raw.get("status")
-    if not isinstance(task_id, str) or not task_id or status not in get_args(TaskStatus):
+    if not isinstance(task_id, str) or not 0 < len(task_id) <= _MAX_ID or status not in get_args(TaskStatus):
         return None
     assert status is not None
     message, requests = raw.get("statusMessage"), raw.get("inputRequests")
     return TaskState(
         task_id=task_id,
         status=status,
-        message=one_line(message, _MAX_MESSAGE) if isinstance(message, str) else "",
+        message=message if isinstance(message, str) else "",
         ttl=_seconds(raw.get("ttlMs", raw.get("ttl"))),
         poll_interval=_seconds(raw.get("pollIntervalMs", raw.get("pollInterval"))),
         requests=requests if isinstance(requests, dict) else {},
@@ -99,6 +102,11 @@ def begin_task(server: str, tool: str, state: TaskState) -> ServerTask:
     return update_task(task, state)
 
 
+def last_state(task: ServerTask) -> TaskState:
+    """What is known about a task that is followed again."""
+    return TaskState(task_id=task.task_id, status=task.status, message=task.message, poll_interval=0.0)
+
+
 def update_task(task: ServerTask, state: TaskState) -> ServerTask:
     """The task by what its server says now."""
     return replace(
@@ -114,19 +122,26 @@ def update_task(task: ServerTask, state: TaskState) -> ServerTask:
 def lose_task(task: ServerTask, error: TaskLost) -> ServerTask:
     """The task once its server no longer knows it."""
     expired = task.deadline is not None and time.time() >= task.deadline
-    text = "its server has dropped it: its time was over" if expired else error.message
+    text = "its server has dropped it: its time was over" if expired else one_line(error.message, MAX_MESSAGE)
     return replace(task, status="failed", message=text, updated=time.time())
 
 
 class TaskFollower:
     """Follows the tasks of one server. ``save`` stores a task when its state has changed.
 
-    ``put_aside`` lets those that are followed go on without their caller.
+    ``put_aside`` lets those that are followed go on without their caller. ``find_later`` says, as a hint, how a task is
+    found again.
     """
 
-    def __init__(self, requests: TaskRequests, save: Callable[[ServerTask], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        requests: TaskRequests,
+        save: Callable[[ServerTask], Awaitable[None]],
+        find_later: Callable[[ServerTask], str] = lambda task: f"mcpchat tasks {task.id} asks again",
+    ) -> None:
         self._requests = requests
         self._save = save
+        self._find_later = find_later
         self._put_aside: set[asyncio.Event] = set()
 
     @property
@@ -148,23 +163,28 @@ class TaskFollower:
         emit: Emit,
         *,
         limit: float | None = None,
-        cancels: bool = True,
+        is_background: bool = False,
     ) -> tuple[ServerTask, ToolResult | TaskPutAside]:
         """Wait for the result of a task. After ``limit`` seconds, or if it is put aside, it goes on without us.
 
-        With ``cancels``, the server is told to cancel the task if the caller is cancelled. Raises ServerError,
+        If a question of the task is not allowed, the server is told to cancel it; also if the caller is cancelled,
+        unless ``is_background``. A task in the background is not put aside: nobody waits for it. Raises ServerError,
         SignInNeeded; the task stays as it is then.
         """
         aside = asyncio.Event()
-        run = _FollowedTask(self._requests, self._save, task, state, call_id, emit)
-        self._put_aside.add(aside)
+        run = _FollowedTask(self._requests, self._save, task, state, call_id, emit, self._find_later)
+        if not is_background:
+            self._put_aside.add(aside)
         try:
             result = await run.wait_for_result(aside, limit)
             return run.task, result
         except asyncio.CancelledError:
-            if cancels:
+            if not is_background:
                 await asyncio.shield(self.cancel(run.task))
             raise
+        except TaskRefused as error:
+            await self.cancel(run.task)
+            raise TaskRefused(f"task {run.task.id} of {run.task.name}: {error.message}", hint=error.hint) from error
         finally:
             self._put_aside.discard(aside)
 
@@ -187,8 +207,10 @@ class _FollowedTask:
         state: TaskState,
         call_id: str,
         emit: Emit,
+        find_later: Callable[[ServerTask], str],
     ) -> None:
         self.task = task
+        self._find_later = find_later
         self._requests = requests
         self._save = save
         self._state = state
@@ -206,7 +228,9 @@ class _FollowedTask:
         async with self._closing():
             while self._state.status not in TERMINAL:
                 if self._state.status == "input_required":
+                    started = time.monotonic()
                     await self._answer()
+                    until += time.monotonic() - started  # the user's time is not the call's
                 if await self._pause(aside, until):
                     break
                 if aside.is_set() or time.monotonic() >= until:
@@ -214,7 +238,8 @@ class _FollowedTask:
                 await self._look()
             result = await self._take_result()
         if self.task.status not in TERMINAL:  # the result was there before the state
-            self.task = replace(self.task, status="completed", updated=time.time())
+            status: TaskStatus = "failed" if result.is_error else "completed"
+            self.task = replace(self.task, status=status, updated=time.time())
             await self._save(self.task)
         return result
 
@@ -233,8 +258,10 @@ class _FollowedTask:
         requests = {key: value for key, value in self._state.requests.items() if key not in self._answered}
         if requests:
             self._answered |= requests.keys()
+            if len(self._answered) > _MAX_QUESTIONS:
+                raise TaskRefused(f"{self.task.server} asks more than {_MAX_QUESTIONS} questions")
             await self._requests.answer_task(self.task, requests)
-        elif not self._state.requests and self._result is None:
+        elif self._state.has_result_request and self._result is None:
             self._result = asyncio.create_task(self._requests.fetch_task_result(self.task, self._call_id))
 
     async def _pause(self, aside: asyncio.Event, until: float) -> bool:
@@ -256,7 +283,12 @@ class _FollowedTask:
         finally:
             for wait in waits:
                 wait.cancel()
-        return self._result is not None and self._result.done()
+        if self._result is None or not self._result.done():
+            return False
+        if self._result.cancelled() or isinstance(self._result.exception(), McpChatError):
+            self._result = None  # it is asked for again; the task may well go on
+            return False
+        return True
 
     async def _look(self) -> None:
         """Ask the server for the state."""
@@ -267,35 +299,41 @@ class _FollowedTask:
             await self._save(self.task)
             raise TaskLost(f"task {self.task.id} of {self.task.name}: {self.task.message}") from error
         except ServerError as error:
-            self._failures += 1
-            if self._failures >= _MAX_FAILURES:
-                hint = f"mcpchat tasks {self.task.id} asks again"
-                raise ServerError(error.message, hint=hint, log=error.log) from error
+            self._count_failure(error)
             return
         self._failures = 0
         old, self._state = self._state, state
-        task = update_task(self.task, state)
-        is_changed = (task.status, task.deadline, task.poll_interval) != (
-            self.task.status, self.task.deadline, self.task.poll_interval,
-        )  # fmt: skip
-        self.task = task
-        if is_changed or time.monotonic() - self._saved_at > _SAVE_INTERVAL:  # status lines may change all the time
+        is_new = state.status != self.task.status
+        self.task = update_task(self.task, state)
+        if is_new or time.monotonic() - self._saved_at > _SAVE_INTERVAL:  # the rest may change all the time
             self._saved_at = time.monotonic()
-            await self._save(task)
+            await self._save(self.task)
         if (state.status, state.message) != (old.status, old.message):
             self._tell(is_new=state.status != old.status)
-        if self.task.deadline is not None and time.time() > self.task.deadline + _GRACE:
-            raise TaskLost(f"task {self.task.id} of {self.task.name} is still {state.status} after its time was over")
+
+    def _count_failure(self, error: ServerError) -> None:
+        """Some requests may fail. Raises the error if too many did, one after the other."""
+        self._failures += 1
+        if self._failures >= _MAX_FAILURES:
+            raise ServerError(error.message, hint=self._find_later(self.task), log=error.log) from error
 
     async def _take_result(self) -> ToolResult:
+        state = self._state
         if self._result is not None:
             return await self._result
-        if self._state.result is not None:
-            return self._state.result
-        if self._state.status == "cancelled":
-            reason = f": {self._state.message}" if self._state.message else ""
-            return error_result(self._call_id, f"the task was cancelled by its server{reason}")
-        return await self._requests.fetch_task_result(self.task, self._call_id)
+        if state.result is not None:
+            return state.result
+        if state.status == "cancelled":
+            return self._error("the task was cancelled by its server")
+        if not state.has_result_request:
+            return self._error("the server failed" if state.status == "failed" else "the server sent no valid result")
+        try:
+            return await self._requests.fetch_task_result(self.task, self._call_id)
+        except TaskRefused as error:  # the error that the call ended with
+            return error_result(self._call_id, error.message)
+
+    def _error(self, text: str) -> ToolResult:
+        return error_result(self._call_id, f"{text}: {self._state.message}" if self._state.message else text)
 
     def _tell(self, *, is_new: bool = True) -> None:
         """Report the status line, and with ``is_new`` the status."""

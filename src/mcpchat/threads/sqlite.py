@@ -1,6 +1,5 @@
 """The local thread database: schema, migrations, opening and searching one private SQLite file."""
 
-import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +21,7 @@ from mcpchat.threads.sqlite_repair import (
     set_aside_orphan_wal,
     sidecar,
 )
-from mcpchat.util.private_files import open_to_append
+from mcpchat.util.private_files import ensure_private_file
 
 _MAX_MESSAGES_TO_OPTIMIZE = 200_000  # the full-text index of this many messages is merged in a second or two
 _BUSY_TIMEOUT = 10_000  # milliseconds to wait for another process that writes
@@ -169,7 +168,7 @@ class SqliteDatabase:
         if self._connection is not None and not self._in_transaction and self._file_id != file_identity(self._path):
             self.close()
         if self._connection is None:
-            os.close(open_to_append(self._path))  # creates it private; refuses symlinks and other users' files
+            ensure_private_file(self._path)
             set_aside_orphan_wal(self._path, self._warn)
             self._file_id = file_identity(self._path)
             try:

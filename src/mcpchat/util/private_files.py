@@ -137,6 +137,28 @@ def _encode_chunks(chunks: Iterable[str | bytes]) -> Iterator[bytes]:
     return (chunk if isinstance(chunk, bytes) else chunk.encode(errors="replace") for chunk in chunks)
 
 
+def ensure_private_file(path: Path) -> None:
+    """Create an empty file if it is missing, and close it to other users, without opening one that is there.
+
+    For databases: if a process closes a file, it loses all its locks on it, also those of its other connections. Raises
+    StoreError as ``open_to_append``.
+    """
+    ensure_private_directory(path.parent)
+    try:
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_FOLLOW, 0o600))
+            return
+        info = path.lstat()
+        if stat.S_ISLNK(info.st_mode):
+            raise StoreError(f"cannot write {path}: a symbolic link", hint="remove it")
+        if not stat.S_ISREG(info.st_mode) or not _is_owned(info):
+            raise StoreError(f"{path} is not a file that you own: it is not written", hint="remove it")
+        if stat.S_IMODE(info.st_mode) & 0o077 and os.name == "posix":
+            path.chmod(0o600)
+    except OSError as error:
+        raise StoreError(f"cannot write {path}: {error.strerror}") from error
+
+
 def open_to_append(path: Path) -> int:
     """A file descriptor for appending; the file is created if it is missing.
 

@@ -747,7 +747,7 @@ def test_ctrl_b_goes_on_without_a_task(
             assert re.search(r"task (\w{6}) of box.count goes on: mcpchat tasks \1 --wait", terminal.text)
     late = user_messages(fake_openai, 2)[-1]
     assert late.startswith("The task ")
-    assert "it is not from the user.\n<tool_result>\ncounted to 0\n</tool_result>" in late
+    assert re.search(r"it is not from the user.\n<(result_\w{8})>\ncounted to 0\n</\1>", late)
     assert user_messages(fake_openai, 3)[-1] == "half a line"
     assert logic.tasks["task-2"]["status"] == "working"
 

@@ -12,6 +12,7 @@ from mcpchat.core.events import ToolProgress, ToolTask
 from mcpchat.core.messages import result_text
 from mcpchat.core.server_task import ServerTask, TaskEnded
 from mcpchat.errors import ServerError
+from mcpchat.mcp.message_filter import RESULT_TICKET
 from tests.support.fakes import ScriptedDialog
 from tests.support.hub import HubFixture, OpenHub
 from tests.support.scripted_http import ScriptedHttpServer
@@ -113,6 +114,92 @@ async def test_a_task_that_is_put_aside_ends_later(open_test_hub: OpenHub, era: 
             assert (fixture.hub.tasks("box").in_background, fixture.active_calls("box")) == ([], 0)
 
 
+async def test_each_task_that_is_put_aside_ends_later(open_test_hub: OpenHub) -> None:
+    """Also if another one is put aside meanwhile, and if a request for the state fails."""
+    ended: asyncio.Queue[TaskEnded] = asyncio.Queue()
+
+    class Failing(TaskLogic):
+        fails = 0
+
+        def _answer(self, method: str, params: dict[str, Any], message: dict[str, Any]) -> dict[str, Any] | None:
+            if method == "tasks/get" and self.fails:
+                self.fails -= 1
+                return {"error": {"code": -32603, "message": "temporary"}}
+            return super()._answer(method, params, message)
+
+    logic = Failing("modern")
+    with ScriptedHttpServer(logic.respond) as server:
+        async with open_test_hub(box=remote(server), context={"on_task_ended": ended.put_nowait}) as fixture:
+            for number in (1, 2):
+                call = asyncio.create_task(fixture.call("box.count", to=10_000))
+                while fixture.hub.followed_tasks == 0:
+                    await asyncio.sleep(0.01)
+                logic.fails = 1
+                assert fixture.hub.put_tasks_aside() == 1
+                await call
+                assert (fixture.hub.followed_tasks, len(fixture.hub.background_tasks())) == (0, number)
+            for task in logic.tasks.values():
+                task["to"] = 0
+            assert {result_text((await ended.get()).result) for _ in range(2)} == {"counted to 0"}
+
+
+async def test_calls_that_wait_for_tasks_count_as_running(open_test_hub: OpenHub) -> None:
+    logic = TaskLogic("modern")
+    with ScriptedHttpServer(logic.respond) as server:
+        async with open_test_hub(box=remote(server, max_parallel=1)) as fixture:
+            calls = [asyncio.create_task(fixture.call("box.count", to=10_000)) for _ in range(3)]
+            while "tasks/get" not in logic.record:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.2)
+            assert len(logic.tasks) == 1
+            for call in calls:
+                call.cancel()
+            await asyncio.gather(*calls, return_exceptions=True)
+
+
+async def test_a_result_with_a_field_named_task_is_a_result(open_test_hub: OpenHub) -> None:
+    class Plain(TaskLogic):
+        def _call(self, params: dict[str, Any]) -> dict[str, Any]:
+            return self._result(content=[{"type": "text", "text": "plain"}], task={"id": "JIRA-1"})
+
+    for era in ("modern", "legacy"):
+        with ScriptedHttpServer(Plain(era).respond) as server:
+            async with open_test_hub(box=remote(server)) as fixture:
+                assert result_text(await fixture.call("box.plain")) == "plain"
+
+
+async def test_a_ticket_of_the_servers_own_takes_nothing(open_test_hub: OpenHub) -> None:
+    for ticket in ([1], 1, "1", None):
+
+        class Forging(TaskLogic):
+            def _answer_about_task(
+                self, method: str, params: dict[str, Any], message: dict[str, Any], ticket: Any = ticket
+            ) -> dict[str, Any] | None:
+                return {"result": {"resultType": "input_required", "_meta": {RESULT_TICKET: ticket}}}
+
+        with ScriptedHttpServer(Forging("modern").respond) as server:
+            async with open_test_hub(box=remote(server)) as fixture:
+                with pytest.raises(ServerError):
+                    await fixture.call("box.count")
+
+
+async def test_what_is_saved_is_bounded_and_redacted(open_test_hub: OpenHub) -> None:
+    saved = SavedTasks()
+    secret = "sk-a-secret-that-is-cut"
+    long = {"statusMessage": "x" * 490 + secret + "y" * 1000}
+    async with damaged_tasks(open_test_hub, "tools/call", long, context={"save_task": saved.save}) as fixture:
+        fixture.hub._context.connector.secrets.add(secret)
+        await fixture.call("box.count", to=3)
+    assert all(len(task.message) <= 520 for task in saved)
+    assert "sk-a" not in str(saved)
+    async with damaged_tasks(open_test_hub, "tools/call", {"taskId": "x" * 2000}) as fixture:
+        with pytest.raises(ServerError, match="not valid MCP"):
+            await fixture.call("box.count", to=3)
+    async with damaged_tasks(open_test_hub, "tasks/get", {"taskId": "another"}) as fixture:
+        with pytest.raises(ServerError, match="not valid MCP"):
+            await fixture.call("box.count", to=3)
+
+
 async def test_what_is_put_aside_goes_on_at_its_server_when_the_hub_closes(open_test_hub: OpenHub) -> None:
     ended: asyncio.Queue[TaskEnded] = asyncio.Queue()
     logic = TaskLogic("modern")
@@ -123,13 +210,16 @@ async def test_what_is_put_aside_goes_on_at_its_server_when_the_hub_closes(open_
                 await asyncio.sleep(0.01)
             fixture.hub.put_tasks_aside()
             await call
-    assert (logic.tasks["task-1"]["status"], ended.empty()) == ("working", True)
+    assert logic.tasks["task-1"]["status"] == "working"
+    assert "its result is not known" in result_text((await ended.get()).result)
 
 
 async def test_a_call_waits_only_as_long_as_it_may(open_test_hub: OpenHub) -> None:
     logic = TaskLogic("modern", poll=60_000)
     with ScriptedHttpServer(logic.respond) as server:
-        async with open_test_hub(box=remote(server, timeouts=Timeouts(call=0.3))) as fixture:
+        saved = SavedTasks()
+        config = remote(server, timeouts=Timeouts(call=0.3))
+        async with open_test_hub(box=config, context={"save_task": saved.save}) as fixture:
             result = await fixture.call("box.count", to=10_000)
             assert fixture.hub.tasks("box").in_background == []
     task = next(event.task for event in fixture.events if isinstance(event, ToolTask))
@@ -188,7 +278,7 @@ async def test_odd_values_of_a_task_do_no_harm(open_test_hub: OpenHub, oddity: d
         assert "\x1b" not in getattr(event, "note", "") + getattr(event, "message", "")
 
 
-def damaged_tasks(open_test_hub: OpenHub, where: str, damage: dict[str, Any]) -> Any:
+def damaged_tasks(open_test_hub: OpenHub, where: str, damage: dict[str, Any], **options: Any) -> Any:
     """A hub whose server answers one method with a damaged task."""
 
     class Damaged(TaskLogic):
@@ -205,7 +295,7 @@ def damaged_tasks(open_test_hub: OpenHub, where: str, damage: dict[str, Any]) ->
         async def __aenter__(self) -> HubFixture:
             self.server = ScriptedHttpServer(Damaged("modern").respond)
             self.server.__enter__()
-            self.hub = open_test_hub(box=remote(self.server))
+            self.hub = open_test_hub(box=remote(self.server), **options)
             return await self.hub.__aenter__()  # type: ignore[no-any-return]
 
         async def __aexit__(self, *exc: Any) -> None:

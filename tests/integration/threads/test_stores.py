@@ -4,6 +4,8 @@ import hashlib
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -737,3 +739,25 @@ def test_a_killed_writer_blocks_no_other(tmp_path: Path) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(pid, 0)
     assert texts(open_sqlite(path), thread) == ["hello"]
+
+
+def test_a_second_store_of_the_process_leaves_the_locks_of_the_first(tmp_path: Path) -> None:
+    """POSIX takes a process's locks on a file away when it closes the file, whichever connection had it open."""
+    path = tmp_path / "data" / "threads.db"
+    other_process = (
+        "import sys; from pathlib import Path; from mcpchat.threads import sqlite;"
+        "store = sqlite.open_threads(Path(sys.argv[1])); print(len(store.tasks.recent())); store.close()"
+    )
+
+    def count_elsewhere() -> int:
+        command = [sys.executable, "-c", other_process, str(path)]
+        return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+    with closing(open_sqlite(path)) as first:
+        first.tasks.save(EXAMPLE_TASK)
+        with closing(open_sqlite(path)) as second:
+            second.tasks.save(msgspec.structs.replace(EXAMPLE_TASK, id="second"))
+        assert count_elsewhere() == 2
+        first.tasks.save(msgspec.structs.replace(EXAMPLE_TASK, id="third0"))
+        assert count_elsewhere() == 3
+    assert count_elsewhere() == 3

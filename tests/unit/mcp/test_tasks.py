@@ -77,7 +77,7 @@ async def test_each_question_is_answered_once() -> None:
 
 
 async def test_questions_that_come_by_themselves_need_a_request_for_the_result() -> None:
-    asking = TaskState(task_id="t", status="input_required", poll_interval=0.0)
+    asking = TaskState(task_id="t", status="input_required", poll_interval=0.0, has_result_request=True)
 
     async def answer() -> ToolResult:
         await asyncio.sleep(0.2)
@@ -98,23 +98,24 @@ async def test_the_request_for_the_result_ends_with_the_wait() -> None:
         finally:
             ended.set()
 
-    asking = TaskState(task_id="t", status="input_required", poll_interval=0.0)
+    asking = TaskState(task_id="t", status="input_required", poll_interval=0.0, has_result_request=True)
     run = Run(FakeRequests(asking, result=wait), asking)
     _, outcome = await run(limit=0.2)
     assert isinstance(outcome, TaskPutAside)
     assert ended.is_set()
 
 
-@pytest.mark.parametrize("cancels", [True, False])
-async def test_cancelling_reaches_the_server_only_if_it_is_to(cancels: bool) -> None:
+@pytest.mark.parametrize("is_background", [True, False])
+async def test_cancelling_reaches_the_server_if_somebody_waited(is_background: bool) -> None:
     requests = FakeRequests(WORKING)
     run = Run(requests)
-    work = asyncio.create_task(run(cancels=cancels))
+    work = asyncio.create_task(run(is_background=is_background))
     await asyncio.sleep(0.1)
+    assert run.follower.count == (not is_background)
     work.cancel()
     with pytest.raises(asyncio.CancelledError):
         await work
-    assert (requests.cancelled, run.follower.count) == (["t"] if cancels else [], 0)
+    assert (requests.cancelled, run.follower.count) == ([] if is_background else ["t"], 0)
 
 
 async def test_a_status_line_that_changes_all_the_time_is_not_saved_each_time() -> None:
@@ -125,11 +126,57 @@ async def test_a_status_line_that_changes_all_the_time_is_not_saved_each_time() 
     assert [event.status for event in run.events if isinstance(event, ToolTask)] == ["working", "completed"]
 
 
-async def test_a_task_whose_time_is_over_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mcpchat.mcp.tasks._GRACE", 0.0)
-    late = TaskState(task_id="t", status="working", poll_interval=0.0, ttl=0.1)
-    with pytest.raises(ServerError, match="still working after its time was over"):
-        await Run(FakeRequests(late), late)()
+async def test_a_task_is_waited_for_as_long_as_its_server_has_it() -> None:
+    """After its time a server may forget it, and need not."""
+    late = TaskState(task_id="t", status="working", poll_interval=0.0, ttl=0.0)
+    _, result = await Run(FakeRequests(late, late, DONE), late)()
+    assert isinstance(result, ToolResult)
+
+
+async def test_a_request_for_the_result_that_fails_is_sent_again() -> None:
+    asking = TaskState(task_id="t", status="input_required", poll_interval=0.0, has_result_request=True)
+    outcomes: list[Any] = [ServerError("box disconnected"), ToolResult(call_id="c", parts=(Text(text="here"),))]
+
+    async def answer() -> ToolResult:
+        outcome = outcomes.pop(0)
+        if isinstance(outcome, ServerError):
+            raise outcome
+        return outcome  # type: ignore[no-any-return]
+
+    _, result = await Run(FakeRequests(asking, result=answer), asking)()
+    assert isinstance(result, ToolResult)
+    assert result_text(result) == "here"
+
+
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [("failed", "the server failed: disk full"), ("completed", "the server sent no valid result: disk full")],
+)
+async def test_a_task_that_ends_without_a_result_says_so(status: Any, text: str) -> None:
+    _, result = await Run(FakeRequests(TaskState(task_id="t", status=status, message="disk full")))()
+    assert isinstance(result, ToolResult)
+    assert (result.is_error, result_text(result)) == (True, text)
+
+
+async def test_a_task_that_asks_for_ever_is_cancelled() -> None:
+    class Asking(FakeRequests):
+        async def get_task(self, task: ServerTask, call_id: str) -> TaskState:
+            number = len(self.answered)
+            return TaskState(task_id="t", status="input_required", poll_interval=0.0, requests={f"q{number}": {}})
+
+    requests = Asking()
+    with pytest.raises(ServerError, match="asks more than 100 questions"):
+        await Run(requests)()
+    assert (len(requests.answered), requests.cancelled) == (100, ["t"])
+
+
+async def test_the_users_time_is_not_the_calls() -> None:
+    class Slow(FakeRequests):
+        async def answer_task(self, task: ServerTask, requests: Mapping[str, Any]) -> None:
+            await asyncio.sleep(0.5)
+
+    _, result = await Run(Slow(WORKING, DONE), QUESTION)(limit=0.4)
+    assert isinstance(result, ToolResult)
 
 
 @pytest.mark.parametrize(

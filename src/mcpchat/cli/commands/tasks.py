@@ -30,7 +30,7 @@ from mcpchat.core.form_answers import FormAnswers, use_answers
 from mcpchat.core.messages import ToolResult
 from mcpchat.core.protocols import TaskStore
 from mcpchat.core.server_task import ServerTask
-from mcpchat.errors import UsageError
+from mcpchat.errors import ServerError, UsageError
 from mcpchat.mcp import kept_servers
 from mcpchat.mcp.server_tasks import ServerTasks
 from mcpchat.threads import resume
@@ -122,11 +122,19 @@ async def _open_server(
 
 
 def _keep_as_before(context: RunContext, name: str) -> RunContext:
-    """The context in which a local server counts as kept if it is kept: its tasks are in that process."""
+    """The context in which a local server counts as kept: its tasks are in that process.
+
+    Raises ServerError if it is not kept: another process would know nothing of them.
+    """
     folder = kept_servers.keeper_folder(context.environ, context.paths.state)
     kept = next((server for _, server in kept_servers.list_kept(folder) if server.name == name), None)
     config = context.config.servers[name]
-    if kept is None or config.keep is not None:
+    if config.effective_transport != "stdio":
+        return context
+    if kept is None:
+        message = f"{name} is not kept: a task ends with the command that began it, and only that can ask about it"
+        raise ServerError(message, hint=f'keep = "10m" under [servers.{name}], or --keep 10m, lets it stay')
+    if config.keep is not None:
         return context
     server = msgspec.structs.replace(config, keep=f"{max(1, round(kept.idle))}s")
     return replace(context, config=msgspec.structs.replace(context.config, servers={name: server}))

@@ -119,8 +119,11 @@ class ChatControls(Protocol):
         """The tools on offer that the words are about, the best first."""
         ...
 
-    async def next_late_result(self) -> tuple[ServerTask, Message]:
-        """Wait for the next task that was put aside to end; the message with its result."""
+    async def next_late_result(self) -> tuple[ServerTask, Message | None]:
+        """Wait for the next task that was put aside to end; the message with its result.
+
+        None if its call is not in this conversation.
+        """
         ...
 
     def describe_open_tasks(self) -> Sequence[str]:

@@ -85,9 +85,9 @@ class _LateResults:
 
     def __init__(self, context: CommandContext) -> None:
         self._context = context
-        self._result: asyncio.Task[tuple[ServerTask, Message]] | None = None
+        self._result: asyncio.Task[tuple[ServerTask, Message | None]] | None = None
 
-    async def next_entry(self, prompt: Prompt) -> str | tuple[ServerTask, Message] | None:
+    async def next_entry(self, prompt: Prompt) -> str | tuple[ServerTask, Message | None] | None:
         """A line, or a task with its message; None if the user leaves."""
         self._result = self._result or asyncio.create_task(self._context.chat.next_late_result())
         await asyncio.sleep(0)  # a result that is there already is taken
@@ -113,9 +113,13 @@ class _LateResults:
             await asyncio.gather(self._result, return_exceptions=True)
 
 
-async def _send_late_result(context: CommandContext, task: ServerTask, message: Message) -> None:
-    """Send the result of a task that was put aside to the model, as a message of its own."""
-    context.print(f"  task {task.id} of {task.name}: {task.status.replace('_', ' ')}", "dim")
+async def _send_late_result(context: CommandContext, task: ServerTask, message: Message | None) -> None:
+    """Send the result of a task that was put aside to the model, as a message of its own, if its call is here."""
+    status = f"  task {task.id} of {task.name}: {task.status.replace('_', ' ')}"
+    if message is None:
+        context.print(f"{status}; its call is in another conversation; mcpchat tasks {task.id} has the result", "dim")
+        return
+    context.print(status, "dim")
     await context.send(message)
 
 

@@ -43,7 +43,7 @@ class Cluster:
         self.workers: list[subprocess.Popen[bytes]] = []
         file = folder / "scheduler.json"
         options = ("--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(file))
-        stack.enter_context(dask("scheduler", *options, folder=folder, environ=environ))
+        self.scheduler = stack.enter_context(dask("scheduler", *options, folder=folder, environ=environ))
         wait_until(lambda: file.exists() and file.read_text().strip().endswith("}"), seconds=60)
         self.address: str = json.loads(file.read_text())["address"]
 
@@ -112,6 +112,30 @@ def test_one_budget_holds_for_all_workers(
     assert finished.returncode == 0, finished.stderr
     assert sorted(result["id"] for result in read_results(results)) == sorted(f"r{n}" for n in range(60))
     assert set(fake_batch_api.answer_counts.values()) == {1}
+
+
+def test_a_scheduler_that_ends_loses_no_result(
+    cluster: Cluster, batch_environ: dict[str, str], fake_batch_api: FakeBatchApi, tmp_path: Path
+) -> None:
+    cluster.start_worker()
+    requests, results = write_requests(tmp_path, 20), tmp_path / "results.jsonl"
+    command = [MCPCHAT, "batch", str(requests), "-f", str(results)]
+    fake_batch_api.pause = 0.2
+    batch = start_process(
+        [*command, "--workers", cluster.address], env=batch_environ, stdout=PIPE, stderr=PIPE, cwd=tmp_path
+    )
+    wait_until(lambda: sum(fake_batch_api.answer_counts.values()) >= 3, seconds=90)
+    cluster.scheduler.kill()
+    _, err = batch.communicate(timeout=120)
+    assert batch.returncode == 4, err
+    assert b"the connection to the scheduler is lost" in err
+    assert b"Traceback" not in err
+    assert 1 <= len(read_results(results)) < 20
+    assert not any("error" in result for result in read_results(results))
+    fake_batch_api.pause = 0.0
+    resumed = run_process([*command, "--resume"], env=batch_environ, cwd=tmp_path, timeout=120)
+    assert resumed.returncode == 0, resumed.stderr
+    assert sorted(result["id"] for result in read_results(results)) == sorted(f"r{n}" for n in range(20))
 
 
 def test_what_cannot_run_is_explained(cluster: Cluster, batch_environ: dict[str, str], tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ import msgspec
 dask.config.set({"logging": {"distributed": "critical", "distributed.client": "critical"}})
 
 from distributed import Client, KilledWorker  # noqa: E402 - it reads the setting when it is imported
+from distributed.client import FutureCancelledError  # noqa: E402
+from distributed.comm import CommClosedError  # noqa: E402
 
 from mcpchat.app.attachments import read_attachments  # noqa: E402
 from mcpchat.batch.cluster_worker import RequestOutcome, RunOrder, end_run, run_request  # noqa: E402
@@ -23,6 +25,7 @@ from mcpchat.core.usage import UsageTotals  # noqa: E402
 from mcpchat.errors import McpChatError, ServerError  # noqa: E402
 
 _CONNECT_TIMEOUT = 10.0  # seconds
+_END_TIMEOUT = 3.0  # seconds for the workers to hear that the batch has ended; their servers stop by themselves
 _REFRESH_INTERVAL = 1.0  # seconds between two looks at which workers there are
 
 
@@ -56,7 +59,7 @@ class ClusterProcessor:
 
     async def refresh(self) -> None:
         """Ask the scheduler which workers there are. If it cannot be asked, the present ones are assumed to stay."""
-        with suppress(OSError):
+        with suppress(Exception):  # Dask raises many kinds while it connects again
             workers = (await self._client.scheduler.identity(n_workers=-1))["workers"]
             self._threads = {address: worker["nthreads"] for address, worker in workers.items()}
 
@@ -102,16 +105,21 @@ class ClusterProcessor:
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is not None and not task.cancelling():  # it was not ours: the futures end with the connection
-                raise SchedulerLost("the connection to the scheduler is lost", hint="start it again") from None
+                raise SchedulerLost from None
             with suppress(Exception):
                 await asyncio.shield(future.cancel())
             raise
+        except (FutureCancelledError, CommClosedError):
+            raise SchedulerLost from None
         except Exception as error:
             raise McpChatError(f"the worker failed: {type(error).__name__}: {error}") from error
 
 
 class SchedulerLost(ServerError):
     """The scheduler has gone, and with it all that was submitted."""
+
+    def __init__(self) -> None:
+        super().__init__("the connection to the scheduler is lost", hint="start it again")
 
 
 class _RemoteError(McpChatError):
@@ -131,7 +139,8 @@ async def _connect(address: str) -> Client:
             _, writer = await asyncio.open_connection(parts.hostname, parts.port)
         writer.close()
     options = {"asynchronous": True, "timeout": _CONNECT_TIMEOUT, "name": "mcpchat", "set_as_default": False}
-    client: Client = await Client(address, **options)
+    async with asyncio.timeout(_CONNECT_TIMEOUT):
+        client: Client = await Client(address, **options)
     return client
 
 
@@ -146,7 +155,7 @@ async def open_cluster(
     order = RunOrder(id=secrets.token_hex(4), options=options, config=config, retries=retries, timeout=timeout)
     try:
         client = await _connect(address)
-    except (OSError, TimeoutError, ValueError) as error:
+    except (OSError, TimeoutError, ValueError, TypeError, RuntimeError) as error:  # the last two of TLS without keys
         message = f"the scheduler {address} cannot be reached"
         raise ServerError(message, hint="dask scheduler starts one; --workers tcp://HOST:8786") from error
     try:
@@ -163,7 +172,8 @@ async def open_cluster(
             refreshing.cancel()
     finally:
         with suppress(Exception):
-            async with asyncio.timeout(_CONNECT_TIMEOUT):
+            async with asyncio.timeout(_END_TIMEOUT):
                 await client.run(end_run, order.id, on_error="ignore")
         with suppress(Exception):
-            await client.close()
+            async with asyncio.timeout(_END_TIMEOUT):
+                await client.close()

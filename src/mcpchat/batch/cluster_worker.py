@@ -70,12 +70,12 @@ def run_request(order: bytes, request: bytes, tokens: int, dollars: float) -> by
     return msgspec.json.encode(outcome)
 
 
-def end_run(run_id: str) -> None:
-    """Cancel the requests of a run, and stop its servers, if it has any here."""
+async def end_run(run_id: str) -> None:
+    """Cancel the requests of a run, and stop its servers, if it has any here. Runs in Dask's loop."""
     with _lock:
         run = _runs.pop(run_id, None)
     if run is not None:
-        run.end()
+        await asyncio.to_thread(run.end)
 
 
 def _find_run(order: RunOrder) -> "_WorkerRun":

@@ -57,7 +57,14 @@ def batch(
     schema: SchemaOption = None,
     concurrency: Annotated[
         int | None,
-        typer.Option("--concurrency", "-j", metavar="N", min=1, max=1000, help="Requests at a time. Default: 8."),
+        typer.Option(
+            "--concurrency",
+            "-j",
+            metavar="N",
+            min=1,
+            max=1000,
+            help="Requests at a time. Default: 8, of a cluster what its workers take.",
+        ),
     ] = None,
     ordered: Annotated[
         bool, typer.Option("--ordered", help="Results in the order of the requests, not as they finish.")

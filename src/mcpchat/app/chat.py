@@ -511,7 +511,10 @@ async def _assemble(
     auth = build_auth_service(context, asker, screen, in_chat=watch)
     limits = turn_limits(context.config, options, MAX_CHAT_STEPS if watch else MAX_STEPS)
     selector = ModelSelector(
-        context, track_cost=options.track_cost, require_price=limits.max_dollars is not None, lazy=watch
+        context,
+        track_cost=options.track_cost or context.config.telemetry.traces,
+        require_price=limits.max_dollars is not None,
+        lazy=watch,
     )
     ended_tasks: asyncio.Queue[TaskEnded] = asyncio.Queue()
     async with (

@@ -8,6 +8,7 @@ out, unless the config asks for it. The variables of OpenTelemetry (``OTEL_*``) 
 import json
 import os
 from collections.abc import Sequence
+from contextvars import Token
 from typing import Any
 
 from opentelemetry import context as otel_context
@@ -35,22 +36,24 @@ from mcpchat.core.messages import Message, Text, ToolCall, Usage, result_text
 from mcpchat.core.policy import Decision
 from mcpchat.version import __version__
 
-_FLUSH_TIMEOUT = 5000  # milliseconds
+_TIMEOUT = 3  # seconds for sending, unless OTEL_EXPORTER_OTLP_TIMEOUT says another
 _SDK_SPAN_PREFIX = "MCP send "  # of the MCP SDK's spans, whose names the conventions want without it
+_TIMEOUT_VARIABLES = ("OTEL_EXPORTER_OTLP_TIMEOUT", "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT")
 _exporters: list["_Exporter"] = []
 
 
 def start(context: RunContext) -> None:
     """Set up the process's tracer, once. A program that has set up its own keeps it.
 
-    What the current task starts from now on belongs to the trace that the environment names.
+    What the current task starts from now on belongs to its span, or to the trace that the environment names.
     """
     otel_context.attach(_parent_context(context))
     if isinstance(trace.get_tracer_provider(), TracerProvider):
         return
     own = {} if os.environ.get("OTEL_SERVICE_NAME") else {"service.name": "mcpchat"}
     provider = TracerProvider(resource=Resource.create({**own, "service.version": __version__}))
-    exporter = _Exporter(OTLPSpanExporter(), with_content=context.config.telemetry.content)
+    timeout = None if any(name in os.environ for name in _TIMEOUT_VARIABLES) else _TIMEOUT
+    exporter = _Exporter(OTLPSpanExporter(timeout=timeout), with_content=context.config.telemetry.content)
     _exporters.append(exporter)
     provider.add_span_processor(BatchSpanProcessor(exporter))
     trace.set_tracer_provider(provider)
@@ -60,7 +63,7 @@ def flush() -> str:
     """Send what has not been sent. Returns what went wrong, or an empty string."""
     provider = trace.get_tracer_provider()
     if isinstance(provider, TracerProvider):
-        provider.force_flush(_FLUSH_TIMEOUT)
+        provider.force_flush()
     failed = [exporter for exporter in _exporters if exporter.has_failed]
     for exporter in failed:
         exporter.has_failed = False
@@ -74,9 +77,10 @@ class TracingEmitter:
         self._emit = emit
         self._with_content = context.config.telemetry.content
         self._tracer = trace.get_tracer("mcpchat", __version__)
-        self._parent = _parent_context(context)
+        self._context = context
         self._turn: Span | None = None
-        self._calls: dict[str, Span] = {}
+        self._turn_context: otel_context.Context | None = None  # with the span of the turn
+        self._calls: dict[str, tuple[Span, Token[otel_context.Context]]] = {}
         self._decisions: dict[str, Decision] = {}
 
     def __call__(self, event: Event) -> None:
@@ -105,7 +109,9 @@ class TracingEmitter:
             "gen_ai.request.model": event.model,
             **({"gen_ai.conversation.id": event.thread_id} if event.thread_id else {}),
         }
-        self._turn = self._tracer.start_span("invoke_agent mcpchat", self._parent, SpanKind.INTERNAL, attributes)
+        parent = _parent_context(self._context)
+        self._turn = self._tracer.start_span("invoke_agent mcpchat", parent, SpanKind.INTERNAL, attributes)
+        self._turn_context = trace.set_span_in_context(self._turn, parent)
 
     def _add_message(self, event: MessageAdded) -> None:
         if self._turn is None:
@@ -121,7 +127,7 @@ class TracingEmitter:
             end = round(record.at * 1e9)
             span = self._tracer.start_span(
                 f"chat {record.model}",
-                self._turn_context(),
+                self._turn_context,
                 SpanKind.CLIENT,
                 {
                     "gen_ai.operation.name": "chat",
@@ -150,17 +156,16 @@ class TracingEmitter:
             attributes |= {"mcpchat.decision.allowed": decision.allowed, "mcpchat.decision.by": decision.by}
         if self._with_content:
             attributes["gen_ai.tool.call.arguments"] = event.call.arguments
-        span = self._tracer.start_span(
-            f"execute_tool {tool or server}", self._turn_context(), SpanKind.INTERNAL, attributes
-        )
-        self._calls[event.call.id] = span
-        # For the rest of the task that runs this call: the request to the server is below this span, and carries it.
-        otel_context.attach(trace.set_span_in_context(span))
+        parent = self._turn_context or _parent_context(self._context)
+        span = self._tracer.start_span(f"execute_tool {tool or server}", parent, SpanKind.INTERNAL, attributes)
+        # Until the call ends: the request to the server is below this span, and carries it.
+        self._calls[event.call.id] = span, otel_context.attach(trace.set_span_in_context(span, parent))
 
     def _end_call(self, event: ToolFinished) -> None:
-        span = self._calls.pop(event.call.id, None)
-        if span is None:
+        if event.call.id not in self._calls:
             return
+        span, token = self._calls.pop(event.call.id)
+        otel_context.detach(token)
         text = result_text(event.result)
         span.set_attribute("mcpchat.result.characters", len(text))
         if self._with_content:
@@ -171,7 +176,7 @@ class TracingEmitter:
         span.end()
 
     def _end_turn(self, event: TurnFinished | TurnFailed) -> None:
-        span, self._turn = self._turn, None
+        span, self._turn, self._turn_context = self._turn, None, None
         if span is None:
             return
         if isinstance(event, TurnFailed):
@@ -180,9 +185,6 @@ class TracingEmitter:
         else:
             span.set_attributes({**_usage_attributes(event.usage, event.cost), "mcpchat.turn.stop": event.stop})
         span.end()
-
-    def _turn_context(self) -> otel_context.Context:
-        return self._parent if self._turn is None else trace.set_span_in_context(self._turn, self._parent)
 
 
 class _Exporter(SpanExporter):
@@ -208,8 +210,7 @@ class _Exporter(SpanExporter):
         attributes = dict(span.attributes or {})
         name = span.name.removeprefix(_SDK_SPAN_PREFIX)
         if attributes.get("mcp.method.name") == "tools/call":
-            tool = name.partition(" ")[2]
-            attributes |= {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": tool}
+            attributes["gen_ai.tool.name"] = name.partition(" ")[2]
         return ReadableSpan(
             name=name,
             context=span.context,
@@ -227,7 +228,10 @@ class _Exporter(SpanExporter):
 
 
 def _parent_context(context: RunContext) -> otel_context.Context:
-    """The trace that the environment says we are part of (``TRACEPARENT``), or none."""
+    """The span of the program that runs us; without one, the trace that the environment names (``TRACEPARENT``)."""
+    current = otel_context.get_current()
+    if trace.get_current_span(current).get_span_context().is_valid:
+        return current
     names = ("traceparent", "tracestate", "baggage")
     return extract({name: value for name in names if (value := context.environ.get(name.upper()))})
 

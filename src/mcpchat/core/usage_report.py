@@ -75,8 +75,7 @@ class UsageReport(Struct, frozen=True, kw_only=True):
 def summarize(entries: Iterable[UsageEntry]) -> UsageReport:
     """Sum up the entries. A message that a fork took over counts once. Days are local, and come in their order.
 
-    The other rows are sorted by cost,
-    or by tokens if the price of a request is unknown, the largest first.
+    The other rows are sorted by cost, or by tokens if the price of a request is unknown, the largest first.
     """
     tables: dict[Dimension, dict[str, UsageRow]] = {dimension: {} for dimension in DIMENSIONS}
     total = UsageRow(key="total")
@@ -87,7 +86,7 @@ def summarize(entries: Iterable[UsageEntry]) -> UsageReport:
 
     for entry in entries:
         record = entry.record
-        if record.usage is None and not record.calls:
+        if record.at <= 0 or (record.usage is None and not record.calls):  # an imported message may have no time
             continue
         identity = msgspec.json.encode(record)
         if identity in seen:

@@ -134,13 +134,18 @@ class ModelSelector:
         )
 
     def find_price(self, name: str) -> Price | None:
-        """The price of requests to the model with this name, one as in ``select``. None if no model is named so now."""
+        """The price of earlier requests to the model with this name, one as in ``select``.
+
+        None if no model is named so now, and if it is on this machine: another server may have had the name before.
+        """
         try:
             label, model_name = self._resolve(name, None)
             if model_name == DEMO:
                 return _zero_cost
             endpoint = self._find_endpoint(label)
         except (UsageError, ConfigError):
+            return None
+        if endpoint.settings.price is None and _is_local(endpoint.base_url):
             return None
         return _build_price_function(endpoint, model_name or endpoint.defaults.model)
 

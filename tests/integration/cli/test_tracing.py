@@ -75,7 +75,7 @@ class Run:
         self._server = server
         self.metas: list[dict[str, Any]] = []
         server.respond = self._respond
-        self._environ = {
+        self.environ = {
             **os.environ,
             "OPENAI_BASE_URL": model.base_url,
             "MCPCHAT_MODEL": "m",
@@ -93,7 +93,7 @@ class Run:
     def __call__(self, *args: str, config: str = TRACES, **environ: str) -> "subprocess.CompletedProcess[str]":
         server = f'[servers.box]\nurl = "{self._server.url}"\nallow_http = true\n[approvals]\ndefault = "allow"\n'
         (self._folder / "c.toml").write_text(server + config)
-        result = run_process([MCPCHAT, *args], env={**self._environ, **environ}, cwd=self._folder)
+        result = run_process([MCPCHAT, *args], env={**self.environ, **environ}, cwd=self._folder)
         assert "Traceback" not in result.stderr, result.stderr
         return result  # type: ignore[no-any-return]
 
@@ -178,6 +178,54 @@ def test_a_collector_that_is_down_changes_nothing_else(run: Run) -> None:
     )
     assert (result.returncode, result.stdout) == (0, "done\n")
     assert "traces could not be sent" in result.stderr
+
+
+OWN_TRACER = """
+import asyncio
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from mcpchat import open_session
+
+exporter = InMemorySpanExporter()
+trace.set_tracer_provider(TracerProvider())
+trace.get_tracer_provider().add_span_processor(SimpleSpanProcessor(exporter))
+tracer = trace.get_tracer("program")
+
+async def main():
+    async with open_session(model="demo") as session:
+        for name in ("first", "second"):
+            with tracer.start_as_current_span(name):
+                await session.ask("What is 6 * 7?")
+                tracer.start_span(f"after {name}").end()
+    tracer.start_span("last").end()
+
+asyncio.run(main())
+spans = exporter.get_finished_spans()
+names = {span.context.span_id: span.name for span in spans}
+for span in spans:
+    print(f"{span.name} < {names.get(span.parent.span_id) if span.parent else None}")
+"""
+
+
+def test_the_span_of_a_program_is_the_parent(run: Run, collector: Collector) -> None:
+    """And it is the current one again after each turn. The program's own tracer gets the spans."""
+    assert run("config", "path").returncode == 0  # writes the config
+    environ = {name: value for name, value in run.environ.items() if name != "TRACEPARENT"}
+    result = run_process([sys.executable, "-c", OWN_TRACER], env=environ)
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    for name in ("first", "second"):
+        assert lines.count(f"after {name} < {name}") == 1
+    assert [line for line in lines if line.startswith("invoke_agent")] == [
+        "invoke_agent mcpchat < first", "invoke_agent mcpchat < second"
+    ]  # fmt: skip
+    assert {line for line in lines if line.startswith(("execute_tool", "chat"))} <= {
+        "execute_tool calculate < invoke_agent mcpchat", "chat demo < invoke_agent mcpchat"
+    }  # fmt: skip
+    assert "last < None" in lines
+    assert collector.raw == b""
 
 
 def test_without_the_config_nothing_is_sent_or_passed_on(run: Run, collector: Collector) -> None:

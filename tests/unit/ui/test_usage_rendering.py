@@ -76,6 +76,26 @@ def test_bars_compare_the_rows(encoding: str | None, cell: str) -> None:
     assert "$1.00+" in lines[1]
 
 
+@pytest.mark.parametrize(
+    ("width", "headings"),
+    [
+        (80, ["thread", "requests", "in", "cached", "out", "cost", "cost"]),
+        (60, ["thread", "requests", "in", "cached", "out", "cost"]),
+        (46, ["thread", "requests", "out", "cost"]),
+        (36, ["thread", "requests", "cost"]),
+    ],
+)
+def test_a_narrow_terminal_gets_the_columns_that_fit(width: int, headings: list[str]) -> None:
+    row = UsageRow(key="0" * 32, label="Summary", requests=3, input=123_456, cached=1000, output=7, cost=1.5)
+    table = usage_table("thread", [row], row, "utf-8", width=width)
+    out = io.StringIO()
+    Console(file=out, width=width).print(table)
+    heading, *lines = out.getvalue().splitlines()
+    assert heading.split() == headings
+    assert len(lines) == 2
+    assert all("$1.50" in line and len(line) <= width for line in lines)
+
+
 def test_the_page_has_charts_and_is_safe() -> None:
     days = [
         UsageRow(key="2026-11-01", requests=1, input=1500, cached=500, output=20, cost=0.02),
@@ -166,7 +186,7 @@ def test_the_page_of_a_thread_has_its_timeline_and_its_branches() -> None:
     assert text.count('class="tool"') == 2
     branches = text[text.index('class="branches"') : text.index('class="timeline"')]
     assert branches.count("<details") == 2  # the tree itself, and the question with two branches
-    assert '<a href="#m6">And?</a>' in branches
+    assert '<a href="#m5">And?</a>' in branches
     assert "<li>Rather this" in branches  # of another branch: not on this page
     assert 'class="branches"' not in transcript_html.to_html(thread, BRANCH)
 

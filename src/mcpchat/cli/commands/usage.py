@@ -1,6 +1,7 @@
 """mcpchat usage: tokens and money, by day, model, agent, server or thread."""
 
 import csv
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -11,10 +12,11 @@ import typer
 
 from mcpchat.app.usage import read_usage
 from mcpchat.cli.options import choice, config_file, with_options
-from mcpchat.cli.output import format_json, print_table
+from mcpchat.cli.output import format_json, is_terminal, print_table
 from mcpchat.cli.runtime import build_context, run_async
 from mcpchat.core.events import VERSION
 from mcpchat.core.usage_report import DIMENSIONS, Dimension, UsageReport, UsageRow
+from mcpchat.errors import UsageError
 from mcpchat.ui.render import usage_html
 from mcpchat.ui.render.usage_tables import usage_table
 from mcpchat.util.dates import parse_time
@@ -32,15 +34,19 @@ def usage(
     by: Annotated[str, choice("--by", of=DIMENSIONS, metavar="WHAT")] = "day",
     since: Annotated[str, typer.Option("--since", metavar="WHEN", help="From then on: a date, 7d, all.")] = "30d",
     until: Annotated[str | None, typer.Option("--until", metavar="WHEN", help="Up to then.")] = None,
-    limit: Annotated[int | None, typer.Option("--limit", "-n", metavar="N", min=1, help="The first N rows.")] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", "-n", metavar="N", min=1, help="The first N rows; of days the last.")
+    ] = None,
     output: Annotated[str, choice("--output", "-o", of=("text", "json", "csv"))] = "text",
-    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a page with charts.")] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write a page with charts; - is stdout.")
+    ] = None,
 ) -> int:
     """Show what the requests of saved threads took: tokens, the cached share, money.
 
     Costs are in US dollars; those that were not looked up at the time are by today's prices. A + marks requests without
-    a known price. What tools returned is counted by server. Threads that were imported, batches, and runs with
-    --no-save are not in it.
+    a known price. What tools returned is counted by server. Batches, runs with --no-save and what was
+    imported are not in it.
 
     \b
       mcpchat usage
@@ -48,6 +54,8 @@ def usage(
       mcpchat usage --by server -o json
       mcpchat usage --html usage.html --since all
     """
+    if html is not None and (limit is not None or output != "text"):
+        raise UsageError("--html is a format of its own, with all rows", hint="leave out --limit and --output")
     begin = 0.0 if since == "all" else parse_time(since, option="--since")
     end = parse_time(until, option="--until", end=True) if until is not None else time.time()
     dimension: Dimension = next(name for name in DIMENSIONS if name == by)
@@ -56,7 +64,11 @@ def usage(
     async def work() -> int:
         report = await read_usage(context, begin, end, warn=_warn)
         if html is not None:
-            write_file(html, [usage_html.to_html(report, _describe_span(begin, end))])
+            page = usage_html.to_html(report, _describe_span(begin, end))
+            if html == Path("-"):
+                sys.stdout.write(page)
+                return 0
+            write_file(html, [page])
             sys.stderr.write(f"{html}: {report.total.requests:,} requests\n")
         else:
             rows = report.rows[dimension]
@@ -88,6 +100,7 @@ def _print_rows(dimension: Dimension, rows: list[UsageRow], report: UsageReport,
             )
         sys.stdout.flush()
     elif rows:
-        print_table(usage_table(dimension, rows, report.total, sys.stdout.encoding))
+        width = shutil.get_terminal_size().columns if is_terminal(sys.stdout) else None
+        print_table(usage_table(dimension, rows, report.total, sys.stdout.encoding, width=width))
     else:
         sys.stderr.write("no requests\n")

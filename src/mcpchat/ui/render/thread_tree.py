@@ -57,10 +57,11 @@ def _indent_branches(numbers: Sequence[int], tail: str) -> list[tuple[int, str, 
 
 
 class QuestionTurn:
-    """A question with its answer. ``parent`` is the turn that it continues, 0 for none."""
+    """A question with its answer. ``parent`` is the turn that it continues, ``asked`` the user's message; or 0."""
 
-    def __init__(self, parent: int, question: str, time: str) -> None:
+    def __init__(self, parent: int, asked: int, question: str, time: str) -> None:
         self.parent = parent
+        self.asked = asked
         self.question = question
         self.time = time
 
@@ -71,15 +72,15 @@ def find_turns(nodes: Sequence[ThreadMessage], head: int) -> dict[int, QuestionT
     for node in nodes:
         following.setdefault(node.parent, []).append(node)
     turns: dict[int, QuestionTurn] = {}
-    questions, last_turns = {0: ""}, {0: 0}
+    questions, last_turns = {0: (0, "")}, {0: 0}
     for node in nodes:  # parents come before their children
-        question = questions.get(node.parent, "")
+        asked, question = questions.get(node.parent, (0, ""))
         if node.message.role == "user":
-            question = one_line(node.message.user_text.strip(), _MAX_QUESTION_LENGTH)
-        questions[node.number] = question
+            asked, question = node.number, one_line(node.message.user_text.strip(), _MAX_QUESTION_LENGTH)
+        questions[node.number] = asked, question
         last_turns[node.number] = last_turns.get(node.parent, 0)
         after = following.get(node.number, [])
         if not after or node.number == head or any(child.message.role == "user" for child in after):
-            turns[node.number] = QuestionTurn(last_turns[node.number], question, format_time(node.record.at))
+            turns[node.number] = QuestionTurn(last_turns[node.number], asked, question, format_time(node.record.at))
             last_turns[node.number] = node.number
     return turns

@@ -67,7 +67,7 @@ def _branches_to_html(thread: Thread, nodes: Sequence[ThreadMessage]) -> Iterato
     def line(number: int) -> str:
         turn = turns[number]
         text = _escape_html(turn.question or "(no question)")
-        link = f'<a href="#m{number}">{text}</a>' if number in current else text
+        link = f'<a href="#m{turn.asked}">{text}</a>' if turn.asked in current else text
         return f"{link} <small>{_escape_html(turn.time)}{' · here' * (number == thread.head)}</small>"
 
     def follow(number: int) -> list[str | tuple[int, bool]]:

@@ -149,7 +149,11 @@ def _bar_table(dimension: Dimension, title: str, rows: Sequence[UsageRow]) -> st
         )
         numbers = "".join(f'<td class="number">{_escape(cell)}</td>' for cell in cells)
         width = 100 * size(row, by) / largest
-        bar = f'<td class="bar"><div style="width:{width:.1f}%"></div></td>'
+        bar = (
+            f'<td class="bar"><div style="width:max({width:.1f}%,2px)"></div></td>'
+            if width
+            else '<td class="bar"></td>'
+        )
         lines.append(f"<tr><td>{_escape(row_label(dimension, row))}</td>{bar}{numbers}</tr>")
     more = f'<p class="legend">and {len(rows) - _MAX_ROWS:,} more</p>' if len(rows) > _MAX_ROWS else ""
     return f"<section><h2>{title}</h2><table>{''.join(lines)}</table>{more}</section>"
@@ -164,7 +168,7 @@ _STYLE = """
 @media (prefers-color-scheme: dark) { :root { --part0: #5b93f2; --part1: #2c4a7c; --part2: #e6a04f; } }
 body { max-width: 56rem; margin: 0 auto; overflow-wrap: normal; }
 header p, .legend { color: var(--faint); font-size: .85rem; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: .75rem; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: .75rem; }
 .tiles div, section { background: var(--card); border: 1px solid var(--line); border-radius: 12px; }
 .tiles div { padding: .7rem 1rem; }
 .tiles b { display: block; font-size: 1.35rem; } .tiles span { color: var(--faint); font-size: .85rem; }
@@ -180,5 +184,5 @@ td, th { padding: .3rem .6rem .3rem 0; text-align: left; border-top: 1px solid v
 th { border: 0; color: var(--faint); font-weight: normal; }
 td:first-child { overflow-wrap: anywhere; min-width: 7rem; }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; padding: .3rem 0 .3rem .8rem; }
-.bar { width: 30%; } .bar div { background: var(--part0); height: .7rem; border-radius: 4px; min-width: 2px; }
+.bar { width: 30%; } .bar div { background: var(--part0); height: .7rem; border-radius: 4px; }
 """

@@ -1,6 +1,6 @@
 """The usage of saved threads as a table with bars for the terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from rich.table import Table
 from rich.text import Text
@@ -10,28 +10,43 @@ from mcpchat.ui.render.stats import format_cost
 from mcpchat.ui.terminal.glyphs import select_glyphs
 from mcpchat.util.sanitize import one_line
 
-_BAR_WIDTH = 20  # cells
+_BAR_WIDTH, _MIN_LABEL, _PADDING = 20, 16, 2  # cells
 _UNNAMED = {"agent": "(no agent)", "model": "(unknown)", "thread": "(untitled)", "server": "(unknown)", "day": ""}
 
 
-def usage_table(dimension: Dimension, rows: Sequence[UsageRow], total: UsageRow, encoding: str | None) -> Table:
-    """One line for each row, with a bar that compares it with the largest; then the sums."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+def usage_table(
+    dimension: Dimension, rows: Sequence[UsageRow], total: UsageRow, encoding: str | None, *, width: int | None = None
+) -> Table:
+    """One line for each row, with a bar that compares it with the largest; then the sums.
+
+    What does not fit into ``width`` cells is left out: first the bars, then the share and the tokens.
+    """
     is_server = dimension == "server"
+    shown = [*rows] if is_server else [*rows, total]
+    columns = {name: [cell(row) for row in shown] for name, cell in (_SERVER_CELLS if is_server else _CELLS).items()}
+    labels = [row_label(dimension, row) for row in rows]
+    least = min(max(map(len, labels), default=0), _MIN_LABEL)
+    dropped = iter(() if is_server else ("cached", "in", "out"))
+    has_bar = width is None or least + _natural_width(columns) + _BAR_WIDTH <= width
+    while width is not None and least + _natural_width(columns) > width and (name := next(dropped, "")):
+        del columns[name]
+    table = Table(box=None, pad_edge=False, padding=(0, _PADDING, 0, 0), header_style="bold")
     table.add_column(dimension, overflow="fold")
-    headings = ("calls", "seconds", "tokens of results") if is_server else ("requests", "in", "cached", "out", "cost")
-    for heading in headings:
+    for heading in columns:
         table.add_column(heading, justify="right", no_wrap=True)
     by = "tokens" if is_server else measure(rows)
-    table.add_column(by, no_wrap=True)
+    if has_bar:
+        table.add_column(by, no_wrap=True)
     largest = max((size(row, by) for row in rows), default=0.0)
-    for row in rows:
-        table.add_row(
-            Text(row_label(dimension, row)), *_cells(row, is_server=is_server), _bar(size(row, by), largest, encoding)
-        )
-    if not is_server:
-        table.add_row(Text("all", style="bold"), *_cells(total, is_server=False), "")
+    for index, row in enumerate(shown):
+        label = Text(labels[index]) if index < len(rows) else Text("all", style="bold")
+        bar = _bar(size(row, by), largest, encoding) if index < len(rows) else ""
+        table.add_row(label, *(cells[index] for cells in columns.values()), *([bar] if has_bar else []))
     return table
+
+
+def _natural_width(columns: Mapping[str, Sequence[str]]) -> int:
+    return sum(_PADDING + max(map(len, (heading, *cells))) for heading, cells in columns.items())
 
 
 def row_label(dimension: Dimension, row: UsageRow) -> str:
@@ -52,11 +67,18 @@ def size(row: UsageRow, by: str) -> float:
     return row.cost if by == "cost" else float(row.tokens)
 
 
-def _cells(row: UsageRow, *, is_server: bool) -> list[str]:
-    if is_server:
-        return [f"{row.calls:,}", f"{row.seconds:,.1f}", f"{row.input:,}"]
-    cached = f"{row.cached_share:.0%}" if row.cached else ""
-    return [f"{row.requests:,}", f"{row.input:,}", cached, f"{row.output:,}", format_row_cost(row)]
+_CELLS: Mapping[str, Callable[[UsageRow], str]] = {
+    "requests": lambda row: f"{row.requests:,}",
+    "in": lambda row: f"{row.input:,}",
+    "cached": lambda row: f"{row.cached_share:.0%}" if row.cached else "",
+    "out": lambda row: f"{row.output:,}",
+    "cost": format_row_cost,
+}
+_SERVER_CELLS: Mapping[str, Callable[[UsageRow], str]] = {
+    "calls": lambda row: f"{row.calls:,}",
+    "seconds": lambda row: f"{row.seconds:,.1f}",
+    "tokens of results": lambda row: f"{row.input:,}",
+}
 
 
 def _bar(value: float, largest: float, encoding: str | None) -> Text:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
@@ -23,7 +23,7 @@ from mcpchat.config.schema import AgentConfig, Config
 from mcpchat.config.validation import find_literal_secrets, unmatched_pattern
 from mcpchat.core.call_record import Origin
 from mcpchat.core.events import Emit, Notice
-from mcpchat.core.messages import Message
+from mcpchat.core.messages import Message, result_text
 from mcpchat.core.patterns import glob_matches
 from mcpchat.core.protocols import SignInDialog, ThreadStore, Toolbox, UserDialog
 from mcpchat.core.server_task import ServerTask, TaskEnded
@@ -62,6 +62,7 @@ class ChatRuntime:
     load_config: Callable[[], Config] | None = None  # loads the config again; None if it cannot change
     is_resumed: bool = False
     explicit_choice: tuple[str | None, str | None] = (None, None)  # the explicitly chosen agent and model
+    waiting_results: list[TaskEnded] = field(default_factory=list)  # of tasks of other conversations
 
     @property
     def configured_models(self) -> Sequence[str]:
@@ -95,19 +96,43 @@ class ChatRuntime:
 
     # Tasks.
 
-    async def next_late_result(self) -> tuple[ServerTask, Message | None]:
-        """Wait for the next task that was put aside to end; the message with its result.
+    async def next_ended_task(self) -> TaskEnded:
+        """Wait for the next task that was put aside to end."""
+        return await self.ended_tasks.get()
 
-        None if its call is not in this conversation: another thread may be open by now, or the call was taken back.
+    def take_late_result(self, ended: TaskEnded) -> Message | None:
+        """The message with the result of a task that was put aside.
+
+        None if its call is not in this conversation: another thread may be open, or the call was taken back. The result
+        then waits until it is.
         """
-        ended = await self.ended_tasks.get()
-        calls = (call.id for message in self.session.history for call in message.calls)
-        is_ours = ended.result.call_id in calls
-        return ended.task, late_result(ended, self.context.config.limits.max_result) if is_ours else None
+        if not self._is_about_this_conversation(ended):
+            self.waiting_results.append(ended)
+            return None
+        return late_result(ended, self.context.config.limits.max_result)
+
+    def take_waiting_result(self) -> TaskEnded | None:
+        """A result that has waited for the conversation that is open now, if there is one."""
+        for ended in self.waiting_results:
+            if self._is_about_this_conversation(ended):
+                self.waiting_results.remove(ended)
+                return ended
+        return None
+
+    def _is_about_this_conversation(self, ended: TaskEnded) -> bool:
+        # Ids of calls are unique in a conversation only. Ids of tasks are ours, and in the result of such a call.
+        return any(
+            result.call_id == ended.result.call_id and ended.task.id in result_text(result)
+            for message in self.session.history
+            for result in message.results
+        )
 
     def describe_open_tasks(self) -> Sequence[str]:
-        """A line about each task that goes on when the chat ends."""
-        return [
+        """A line about each task that goes on when the chat ends, and each result that is still waiting."""
+        waiting = [
+            f"the result of task {ended.task.id} of {ended.task.name} was not used" for ended in self.waiting_results
+        ]
+        return waiting + [
             f"task {task.id} of {task.name} {fate}"
             for task, ends_with_us in self.hub.background_tasks()
             for fate in ("ends with its server" if ends_with_us else self._describe_lasting_task(task),)

@@ -22,13 +22,17 @@ def task_saver(context: RunContext, emit: Emit) -> Callable[[ServerTask], Awaita
     def warn(text: str) -> None:
         emit(Notice(level="warning", text=text))
 
+    async def write(task: ServerTask) -> None:
+        async with lock:
+            store = await resume.open_store(context, warn)
+            await asyncio.to_thread(_save_and_close, store, task)
+
     async def save(task: ServerTask) -> None:
         nonlocal failed
         try:
-            async with lock:
-                store = await resume.open_store(context, warn)
-                # To its end, even if we are cancelled: a connection must not be closed while a thread uses it.
-                await asyncio.shield(asyncio.to_thread(_save_and_close, store, task))
+            # To its end, even if we are cancelled: a connection must not be closed while a thread uses it, and a later
+            # state must not be written first.
+            await asyncio.shield(write(task))
         except McpChatError as error:
             if not failed:
                 warn(f"the task {task.id} is not remembered after this run: {error.message}")

@@ -12,7 +12,7 @@ import msgspec
 dask.config.set({"logging": {"distributed": "critical", "distributed.client": "critical"}})
 
 from distributed import Client, KilledWorker  # noqa: E402 - it reads the setting when it is imported
-from distributed.client import FutureCancelledError  # noqa: E402
+from distributed.client import ClosedClientError, FutureCancelledError  # noqa: E402
 from distributed.comm import CommClosedError  # noqa: E402
 
 from mcpchat.app.attachments import read_attachments  # noqa: E402
@@ -89,15 +89,18 @@ class ClusterProcessor:
     async def _run_on_worker(self, request: PreparedRequest) -> RequestOutcome:
         """Raises ServerError if no worker survives it, SchedulerLost, McpChatError if it fails otherwise."""
         spent = self.run_usage
-        future = self._client.submit(
-            run_request,
-            self._encoded_order,
-            msgspec.json.encode(request),
-            spent.usage.total,
-            spent.dollars,
-            key=f"mcpchat-{self._order.id}-{request.line}",
-            pure=False,
-        )
+        try:
+            future = self._client.submit(
+                run_request,
+                self._encoded_order,
+                msgspec.json.encode(request),
+                spent.usage.total,
+                spent.dollars,
+                key=f"mcpchat-{self._order.id}-{request.line}",
+                pure=False,
+            )
+        except ClosedClientError:
+            raise SchedulerLost from None
         try:
             return msgspec.json.decode(await future, type=RequestOutcome)
         except KilledWorker as error:

@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 import time
+from collections import deque
 from concurrent.futures import CancelledError, Future
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +32,7 @@ _IDLE_SECONDS = 60.0
 _LOOK_INTERVAL = 0.5  # seconds
 _END_TIMEOUT = 8.0  # seconds for the servers to stop
 _runs: dict[str, "_WorkerRun"] = {}
+_ended_runs: deque[str] = deque(maxlen=1000)  # their ids
 _lock = threading.Lock()
 
 
@@ -73,6 +75,7 @@ def run_request(order: bytes, request: bytes, tokens: int, dollars: float) -> by
 async def end_run(run_id: str) -> None:
     """Cancel the requests of a run, and stop its servers, if it has any here. Runs in Dask's loop."""
     with _lock:
+        _ended_runs.append(run_id)
         run = _runs.pop(run_id, None)
     if run is not None:
         await asyncio.to_thread(run.end)
@@ -80,6 +83,8 @@ async def end_run(run_id: str) -> None:
 
 def _find_run(order: RunOrder) -> "_WorkerRun":
     with _lock:
+        if order.id in _ended_runs:
+            raise McpChatError("the batch has ended")
         run = _runs.get(order.id)
         if run is None or run.has_ended:
             run = _runs[order.id] = _WorkerRun(order)
@@ -117,8 +122,12 @@ class _WorkerRun:
             self._ready.wait()
             if self._failure is not None:
                 raise self._failure
+            if self._shall_end:
+                raise McpChatError("the batch has ended")
             future = asyncio.run_coroutine_threadsafe(self._process(request, tokens, dollars), self._loop)
             self._running.add(future)
+            if self._shall_end:  # since the line above
+                future.cancel()
             try:
                 return future.result()
             except CancelledError as error:

@@ -140,12 +140,17 @@ class TaskClient:
     async def _request(
         self, method: TaskMethod, task_id: str, timeout: RequestTimeout, responses: types.InputResponses | None = None
     ) -> dict[str, Any]:
-        """The result of a request, as the server sent it. Raises TaskLost, TaskRefused, and what ``send`` raises."""
+        """The result of a request, as the server sent it.
+
+        Raises TaskLost, TaskRefused, for refused answers ServerError, and what ``send`` raises.
+        """
         request = TaskRequest(method=method, params=TaskParams(task_id=task_id, input_responses=responses))
         try:
             return await self._send(self._session().send_request(request, types.EmptyResult), timeout)
         except MCPError as error:
             if error.code == types.INVALID_PARAMS and method == "tasks/get":
                 raise TaskLost(f"its server no longer knows it: {error.message}") from error
+            if method == "tasks/update":  # the question may have gone, which is no reason to end the task
+                raise ServerError(f"{self._server} refused the answers: {error.message} (code {error.code})") from error
             event = "the server failed" if method == "tasks/result" else f"{self._server} refused {method}"
             raise TaskRefused(f"{event}: {error.message} (code {error.code})") from error

@@ -183,7 +183,8 @@ class TaskFollower:
                 await asyncio.shield(self.cancel(run.task))
             raise
         except TaskRefused as error:
-            await self.cancel(run.task)
+            if run.task.status not in TERMINAL:
+                await self.cancel(run.task)
             raise TaskRefused(f"task {run.task.id} of {run.task.name}: {error.message}", hint=error.hint) from error
         finally:
             self._put_aside.discard(aside)
@@ -219,6 +220,10 @@ class _FollowedTask:
         self._answered: set[str] = set()
         self._result: asyncio.Task[ToolResult] | None = None
         self._failures = 0
+        self._refusals = 0  # of requests for the result, or with answers, in the present status
+        # It may end before its server has told of it: then its result is in the state that comes next.
+        self._lacks_result = state.status in {"completed", "failed"} and state.result is None
+        self._lacks_result = self._lacks_result and not state.has_result_request
         self._interval = _FIRST_INTERVAL
         self._saved_at = time.monotonic()
 
@@ -226,12 +231,12 @@ class _FollowedTask:
         until = math.inf if limit is None else time.monotonic() + limit
         self._tell()
         async with self._closing():
-            while self._state.status not in TERMINAL:
+            while self._state.status not in TERMINAL or self._lacks_result:
                 if self._state.status == "input_required":
                     started = time.monotonic()
                     await self._answer()
                     until += time.monotonic() - started  # the user's time is not the call's
-                if await self._pause(aside, until):
+                if (not self._lacks_result or self._failures) and await self._pause(aside, until):
                     break
                 if aside.is_set() or time.monotonic() >= until:
                     return TaskPutAside(task=self.task, note=self._state.note)
@@ -260,7 +265,13 @@ class _FollowedTask:
             self._answered |= requests.keys()
             if len(self._answered) > _MAX_QUESTIONS:
                 raise TaskRefused(f"{self.task.server} asks more than {_MAX_QUESTIONS} questions")
-            await self._requests.answer_task(self.task, requests)
+            try:
+                await self._requests.answer_task(self.task, requests)
+            except TaskRefused:
+                raise
+            except ServerError as error:  # another may have answered, or it went on: the state tells
+                self._answered -= requests.keys()
+                self._count_refusal(error)
         elif self._state.has_result_request and self._result is None:
             self._result = asyncio.create_task(self._requests.fetch_task_result(self.task, self._call_id))
 
@@ -273,22 +284,29 @@ class _FollowedTask:
         left = self.task.deadline - time.time() if self.task.deadline is not None else math.inf
         if left > 0:  # the server may forget the task then: look once before
             seconds = min(seconds, max(left - _MIN_INTERVAL, _MIN_INTERVAL))
-        waits: set[asyncio.Future[Any]] = {asyncio.ensure_future(aside.wait())}
+        end = time.monotonic() + seconds
+        put_aside: asyncio.Future[Any] = asyncio.ensure_future(aside.wait())
         try:
-            await asyncio.wait(
-                waits | ({self._result} if self._result is not None else set()),
-                timeout=seconds,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
+            while not self._has_result() and not aside.is_set() and (left := end - time.monotonic()) > 0:
+                waits = {put_aside} if self._result is None else {put_aside, self._result}
+                await asyncio.wait(waits, timeout=left, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for wait in waits:
-                wait.cancel()
+            put_aside.cancel()
+        return self._has_result()
+
+    def _has_result(self) -> bool:
+        """Whether the request for the result has been answered. One that failed is sent again later."""
         if self._result is None or not self._result.done():
             return False
-        if self._result.cancelled() or isinstance(self._result.exception(), McpChatError):
-            self._result = None  # it is asked for again; the task may well go on
-            return False
-        return True
+        error = None if self._result.cancelled() else self._result.exception()
+        if not self._result.cancelled() and not isinstance(error, McpChatError):
+            return True
+        self._result = None
+        if isinstance(error, ServerError):
+            self._count_refusal(error)
+        elif error is not None:
+            raise error
+        return False
 
     async def _look(self) -> None:
         """Ask the server for the state."""
@@ -301,7 +319,9 @@ class _FollowedTask:
         except ServerError as error:
             self._count_failure(error)
             return
-        self._failures = 0
+        self._failures, self._lacks_result = 0, False
+        if state.status != self._state.status:
+            self._refusals = 0
         old, self._state = self._state, state
         is_new = state.status != self.task.status
         self.task = update_task(self.task, state)
@@ -317,10 +337,17 @@ class _FollowedTask:
         if self._failures >= _MAX_FAILURES:
             raise ServerError(error.message, hint=self._find_later(self.task), log=error.log) from error
 
+    def _count_refusal(self, error: ServerError) -> None:
+        """As ``_count_failure``, for what is about the present status of the task: other requests may still succeed."""
+        self._refusals += 1
+        if self._refusals >= _MAX_FAILURES:
+            raise ServerError(error.message, hint=self._find_later(self.task), log=error.log) from error
+
     async def _take_result(self) -> ToolResult:
         state = self._state
         if self._result is not None:
-            return await self._result
+            with suppress(ServerError):  # it may have been sent before the task ended: it is sent again
+                return await self._result
         if state.result is not None:
             return state.result
         if state.status == "cancelled":

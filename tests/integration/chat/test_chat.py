@@ -752,6 +752,33 @@ def test_ctrl_b_goes_on_without_a_task(
     assert logic.tasks["task-2"]["status"] == "working"
 
 
+def test_a_late_result_waits_for_its_conversation(
+    chat_environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path
+) -> None:
+    logic = TaskLogic("legacy")
+    fake_openai.replies = [tool_call("box__count", '{"to": 100000}'), text("Fine."), text("It has ended.")]
+    with ScriptedHttpServer(logic.respond) as server:
+        add_config(
+            tmp_path, f'[servers.box]\nurl = "{server.url}"\nallow_http = true\n[approvals]\ndefault = "allow"\n'
+        )
+        with Terminal([MCPCHAT], environ=chat_environ, columns=120) as terminal:
+            terminal.wait_for("m · 1 server")
+            terminal.send("count" + ENTER)
+            terminal.wait_for("1 tool runs as a task")
+            terminal.send("\x02")
+            terminal.wait_for("Fine.")
+            terminal.send("/threads rename first" + ENTER)
+            terminal.wait_for('renamed to "first"')
+            terminal.send("/new" + ENTER)
+            terminal.wait_for("new conversation")
+            logic.tasks["task-1"]["to"] = 0
+            terminal.wait_for("its result comes when its conversation is open again")
+            assert len(fake_openai.requests) == 2
+            terminal.send("/threads first" + ENTER)
+            terminal.wait_for("It has ended.")
+    assert user_messages(fake_openai, 2)[-1].startswith("The task ")
+
+
 def test_ctrl_b_moves_the_cursor_without_a_task(chat_environ: dict[str, str], fake_openai: FakeOpenAI) -> None:
     with Terminal([MCPCHAT], environ=chat_environ) as terminal:
         terminal.wait_for("m · no servers")

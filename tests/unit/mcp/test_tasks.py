@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from mcpchat.core.events import Event, ToolTask
 from mcpchat.core.messages import Text, ToolResult, result_text
 from mcpchat.core.server_task import ServerTask, TaskPutAside
 from mcpchat.errors import ServerError
-from mcpchat.mcp.tasks import TaskFollower, TaskState, begin_task, parse_task_state, update_task
+from mcpchat.mcp.tasks import TaskFollower, TaskRefused, TaskState, begin_task, parse_task_state, update_task
 
 WORKING = TaskState(task_id="t", status="working", poll_interval=0.0)
 QUESTION = TaskState(task_id="t", status="input_required", poll_interval=0.0, requests={"a": {}, "b": {}})
@@ -193,3 +194,57 @@ def test_both_shapes_are_read(raw: dict[str, Any], ttl: float | None, interval: 
     assert (state.ttl, state.poll_interval) == (ttl, interval)
     task = update_task(begin_task("box", "count", state), state)
     assert task.deadline == (None if ttl is None else task.created + ttl)
+
+
+async def test_a_refused_request_for_the_result_keeps_the_interval() -> None:
+    asking = TaskState(task_id="t", status="input_required", poll_interval=0.1, has_result_request=True)
+    sent = 0
+
+    async def refuse() -> ToolResult:
+        nonlocal sent
+        sent += 1
+        raise TaskRefused("not completed yet")
+
+    with pytest.raises(ServerError, match="not completed yet") as caught:
+        await Run(FakeRequests(asking, result=refuse), asking)()
+    assert sent == 3
+    assert caught.value.hint.startswith("mcpchat tasks ")
+
+
+@pytest.mark.parametrize("status", ["completed", "failed"])
+async def test_a_task_that_ends_at_once_is_looked_at(status: Any) -> None:
+    created = TaskState(task_id="t", status=status, poll_interval=60.0)
+    task, result = await Run(FakeRequests(ServerError("box is busy"), replace(DONE, status=status)), created)(limit=0.3)
+    assert isinstance(result, TaskPutAside)  # the failed request was not sent again at once
+    task, result = await Run(FakeRequests(replace(DONE, status=status)), created)()
+    assert isinstance(result, ToolResult)
+    assert (task.status, result_text(result)) == (status, "done")
+
+
+async def test_a_request_for_the_result_that_fails_as_the_task_ends_is_sent_again() -> None:
+    asking = TaskState(task_id="t", status="input_required", poll_interval=0.0, has_result_request=True)
+    failed = TaskState(task_id="t", status="failed", has_result_request=True)
+
+    async def fail() -> ToolResult:
+        await asyncio.sleep(0.2)
+        raise TaskRefused("the server failed: disk full")
+
+    requests = FakeRequests(failed, result=fail)
+    run = Run(requests, asking)
+    task, result = await run()
+    assert isinstance(result, ToolResult)
+    assert (task.status, result.is_error, result_text(result)) == ("failed", True, "the server failed: disk full")
+    assert (requests.cancelled, run.saved[-1].status) == ([], "failed")
+
+
+async def test_answers_that_are_refused_do_not_end_the_task() -> None:
+    class Refusing(FakeRequests):
+        async def answer_task(self, task: ServerTask, requests: Mapping[str, Any]) -> None:
+            raise ServerError("box refused the answers")
+
+    requests = Refusing(WORKING, DONE)
+    _, result = await Run(requests, QUESTION)()
+    assert isinstance(result, ToolResult)
+    assert requests.cancelled == []
+    with pytest.raises(ServerError, match="refused the answers"):
+        await Run(Refusing(QUESTION), QUESTION)()

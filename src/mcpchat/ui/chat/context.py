@@ -15,7 +15,7 @@ from mcpchat.core.events import TurnFinished
 from mcpchat.core.messages import Message, Part
 from mcpchat.core.messages import Text as TextPart
 from mcpchat.core.protocols import ServerDirectory, Toolbox
-from mcpchat.core.server_task import ServerTask
+from mcpchat.core.server_task import TaskEnded
 from mcpchat.core.threads import Thread, ThreadMessage
 from mcpchat.core.tools import ToolSpec
 from mcpchat.engine import outcomes
@@ -119,11 +119,16 @@ class ChatControls(Protocol):
         """The tools on offer that the words are about, the best first."""
         ...
 
-    async def next_late_result(self) -> tuple[ServerTask, Message | None]:
-        """Wait for the next task that was put aside to end; the message with its result.
+    async def next_ended_task(self) -> TaskEnded:
+        """Wait for the next task that was put aside to end."""
+        ...
 
-        None if its call is not in this conversation.
-        """
+    def take_late_result(self, ended: TaskEnded) -> Message | None:
+        """The message with the task's result; None if its call is in another conversation: then the result waits."""
+        ...
+
+    def take_waiting_result(self) -> TaskEnded | None:
+        """A result that has waited for the conversation that is open now, if there is one."""
         ...
 
     def describe_open_tasks(self) -> Sequence[str]:

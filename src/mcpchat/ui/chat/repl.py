@@ -7,8 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol
 
-from mcpchat.core.messages import Message
-from mcpchat.core.server_task import ServerTask
+from mcpchat.core.server_task import TaskEnded
 from mcpchat.errors import TRANSIENT_ERRORS, McpChatError, ModelError
 from mcpchat.ui.chat import commands, shell
 from mcpchat.ui.chat.context import CommandContext
@@ -63,7 +62,7 @@ async def repl(context: CommandContext, prompt: Prompt, *, on_done: Callable[[fl
                 prompt.echo(entry)
                 work = _handle_line(context, entry)
             else:
-                work = _send_late_result(context, *entry)
+                work = _send_late_result(context, entry)
             prompt.set_busy(True)
             started = time.monotonic()
             try:
@@ -85,11 +84,13 @@ class _LateResults:
 
     def __init__(self, context: CommandContext) -> None:
         self._context = context
-        self._result: asyncio.Task[tuple[ServerTask, Message | None]] | None = None
+        self._result: asyncio.Task[TaskEnded] | None = None
 
-    async def next_entry(self, prompt: Prompt) -> str | tuple[ServerTask, Message | None] | None:
-        """A line, or a task with its message; None if the user leaves."""
-        self._result = self._result or asyncio.create_task(self._context.chat.next_late_result())
+    async def next_entry(self, prompt: Prompt) -> str | TaskEnded | None:
+        """A line, or a task that has ended; None if the user leaves."""
+        if (waiting := self._context.chat.take_waiting_result()) is not None:
+            return waiting
+        self._result = self._result or asyncio.create_task(self._context.chat.next_ended_task())
         await asyncio.sleep(0)  # a result that is there already is taken
         line = None
         if not self._result.done():
@@ -113,11 +114,12 @@ class _LateResults:
             await asyncio.gather(self._result, return_exceptions=True)
 
 
-async def _send_late_result(context: CommandContext, task: ServerTask, message: Message | None) -> None:
+async def _send_late_result(context: CommandContext, ended: TaskEnded) -> None:
     """Send the result of a task that was put aside to the model, as a message of its own, if its call is here."""
+    task, message = ended.task, context.chat.take_late_result(ended)
     status = f"  task {task.id} of {task.name}: {task.status.replace('_', ' ')}"
     if message is None:
-        context.print(f"{status}; its call is in another conversation; mcpchat tasks {task.id} has the result", "dim")
+        context.print(f"{status}; its result comes when its conversation is open again", "dim")
         return
     context.print(status, "dim")
     await context.send(message)

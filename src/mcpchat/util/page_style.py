@@ -18,7 +18,7 @@ def html_page(*, title: str, about: str, body: str, style: str, images: bool = F
 
     Its policy forbids everything but styles, and with ``images`` those that are in the page.
     """
-    policy = "default-src 'none'; style-src 'unsafe-inline'" + "; img-src data:" * images
+    policy = f"default-src 'none'; {'img-src data:; ' * images}style-src 'unsafe-inline'"
     return f"""<!doctype html>
 <html lang="en">
 <head>

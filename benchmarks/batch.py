@@ -15,28 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-SERVER = """
-import asyncio, json, sys
-def piece(delta, finish=None):
-    choice = {"index": 0, "delta": delta, "finish_reason": finish}
-    return b"data: " + json.dumps({"id": "x", "choices": [choice]}).encode() + b"\\n\\n"
-DATA = piece({"content": "Hel"}) + piece({"content": "lo."}) + piece({}, "stop") + b"data: [DONE]\\n\\n"
-HEAD = b"HTTP/1.1 200 OK\\r\\nContent-Type: text/event-stream\\r\\nContent-Length: %d\\r\\n\\r\\n" % len(DATA)
-async def serve(reader, writer):
-    try:
-        while True:
-            head = (await reader.readuntil(b"\\r\\n\\r\\n")).lower()
-            await reader.readexactly(int(head.split(b"content-length:")[1].split(b"\\r\\n")[0]))
-            writer.write(HEAD + DATA)
-            await writer.drain()
-    except (asyncio.IncompleteReadError, ConnectionError):
-        writer.close()
-async def main():
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
-asyncio.run(main())
-"""
+SERVER = str(Path(__file__).with_name("model_server.py"))
 
 
 async def run_sdk(base_url: str, lines: int, concurrency: int) -> None:
@@ -75,7 +54,7 @@ def main() -> None:
     lines = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
     concurrency = int(sys.argv[2]) if len(sys.argv) > 2 else 16
     with (
-        subprocess.Popen([sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True) as server,
+        subprocess.Popen([sys.executable, SERVER], stdout=subprocess.PIPE, text=True) as server,
         tempfile.TemporaryDirectory() as name,
     ):
         assert server.stdout is not None

@@ -17,30 +17,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
-SERVER = """
-import asyncio, json, sys
-PAUSE = float(sys.argv[1])
-def piece(delta, finish=None):
-    choice = {"index": 0, "delta": delta, "finish_reason": finish}
-    return b"data: " + json.dumps({"id": "x", "choices": [choice]}).encode() + b"\\n\\n"
-DATA = piece({"content": "Hel"}) + piece({"content": "lo."}) + piece({}, "stop") + b"data: [DONE]\\n\\n"
-HEAD = b"HTTP/1.1 200 OK\\r\\nContent-Type: text/event-stream\\r\\nContent-Length: %d\\r\\n\\r\\n" % len(DATA)
-async def serve(reader, writer):
-    try:
-        while True:
-            head = (await reader.readuntil(b"\\r\\n\\r\\n")).lower()
-            await reader.readexactly(int(head.split(b"content-length:")[1].split(b"\\r\\n")[0]))
-            await asyncio.sleep(PAUSE)
-            writer.write(HEAD + DATA)
-            await writer.drain()
-    except (asyncio.IncompleteReadError, ConnectionError):
-        writer.close()
-async def main():
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
-asyncio.run(main())
-"""
+SERVER = str(Path(__file__).with_name("model_server.py"))
 MCPCHAT = str(Path(sys.executable).parent / "mcpchat")
 
 
@@ -53,7 +30,7 @@ def main() -> None:
             "".join(json.dumps({"prompt": f"Question {number}"}) + "\n" for number in range(lines))
         )
         for pause in (0.0, 1.0):
-            model = start(stack, [sys.executable, "-c", SERVER, str(pause)], os.environ, folder, pipe=True)
+            model = start(stack, [sys.executable, SERVER, str(pause)], os.environ, folder, pipe=True)
             assert model.stdout is not None
             environ = {
                 **os.environ,

@@ -132,11 +132,12 @@ class ChatRuntime:
         waiting = [
             f"the result of task {ended.task.id} of {ended.task.name} was not used" for ended in self.waiting_results
         ]
-        return waiting + [
-            f"task {task.id} of {task.name} {fate}"
+        running = [
+            f"task {task.id} of {task.name} "
+            + ("ends with its server" if ends_with_us else self._describe_lasting_task(task))
             for task, ends_with_us in self.hub.background_tasks()
-            for fate in ("ends with its server" if ends_with_us else self._describe_lasting_task(task),)
         ]
+        return waiting + running
 
     def _describe_lasting_task(self, task: ServerTask) -> str:
         if not resume.saves_threads(self.context, self.options):

@@ -1,28 +1,25 @@
 """Runs the requests of a batch on the workers of a Dask cluster."""
 
 import asyncio
+import logging
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlsplit
 
-import dask
 import msgspec
+from distributed import Client, KilledWorker
+from distributed.client import ClosedClientError, FutureCancelledError
+from distributed.comm import CommClosedError
 
-dask.config.set({"logging": {"distributed": "critical", "distributed.client": "critical"}})
-
-from distributed import Client, KilledWorker  # noqa: E402 - it reads the setting when it is imported
-from distributed.client import ClosedClientError, FutureCancelledError  # noqa: E402
-from distributed.comm import CommClosedError  # noqa: E402
-
-from mcpchat.app.attachments import read_attachments  # noqa: E402
-from mcpchat.batch.cluster_worker import RequestOutcome, RunOrder, end_run, run_request  # noqa: E402
-from mcpchat.batch.processing import Processed  # noqa: E402
-from mcpchat.batch.types import BatchResult, PreparedRequest, attach_files  # noqa: E402
-from mcpchat.config.run import RunOptions  # noqa: E402
-from mcpchat.core.report import ErrorReport, error_report  # noqa: E402
-from mcpchat.core.usage import UsageTotals  # noqa: E402
-from mcpchat.errors import McpChatError, ServerError  # noqa: E402
+from mcpchat.app.attachments import read_attachments
+from mcpchat.batch.cluster_worker import RequestOutcome, RunOrder, end_run, run_request
+from mcpchat.batch.processing import Processed
+from mcpchat.batch.types import BatchResult, PreparedRequest, attach_files
+from mcpchat.config.run import RunOptions
+from mcpchat.core.report import ErrorReport, error_report
+from mcpchat.core.usage import UsageTotals
+from mcpchat.errors import McpChatError, ServerError
 
 _CONNECT_TIMEOUT = 10.0  # seconds
 _END_TIMEOUT = 3.0  # seconds for the workers to hear that the batch has ended; their servers stop by themselves
@@ -141,6 +138,8 @@ async def _connect(address: str) -> Client:
         async with asyncio.timeout(_CONNECT_TIMEOUT):
             _, writer = await asyncio.open_connection(parts.hostname, parts.port)
         writer.close()
+    for name in ("distributed", "distributed.client"):  # what they report, we report
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     options = {"asynchronous": True, "timeout": _CONNECT_TIMEOUT, "name": "mcpchat", "set_as_default": False}
     async with asyncio.timeout(_CONNECT_TIMEOUT):
         client: Client = await Client(address, **options)

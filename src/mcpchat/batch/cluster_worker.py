@@ -190,7 +190,7 @@ class _WorkerRun:
 
 
 def _build_context(config: str | None) -> RunContext:
-    """The context of this machine's own config. A project file is not read: nobody here could trust it."""
+    """The context with this machine's config. A project file is not read: it would need a user who trusts it."""
     environ = dict(os.environ)
     paths = default_paths(environ)
     if config is not None:

@@ -26,8 +26,8 @@ class UsageRow(Struct, kw_only=True):
     """The sums for one day, model, agent, server or thread.
 
     ``input`` includes ``cached`` and ``written``, ``output`` includes ``reasoning``, all in tokens. ``cost`` is in US
-    dollars, of the requests whose price is known; ``unpriced`` is the number of the others. A server has no requests
-    of its own: ``input`` is what the results of its tools took in all requests, ``calls`` are its calls, and
+    dollars, of the requests whose price is known; ``unpriced`` is the number of the others. A server has no
+    requests: its ``input`` is what the results of its tools took in all requests, ``calls`` are its calls, and
     ``seconds`` their durations.
     """
 

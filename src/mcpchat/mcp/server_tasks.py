@@ -50,8 +50,8 @@ class ServerTasks:
     """The tasks of one server.
 
     ``save`` stores a task whenever its state has changed. ``on_ended`` receives the results of tasks that were put
-    aside; without it, nobody waits for them. A call waits at most ``limit`` seconds for its task. ``is_saved``: whether
-    ``save`` keeps a task beyond this run.
+    aside; without it, these results are not used. A call waits at most ``limit`` seconds for its task. ``is_saved`` is
+    whether ``save`` keeps a task beyond this run.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class ServerTasks:
 
     @property
     def is_busy(self) -> bool:
-        """Whether a local server has tasks that somebody waits for: they would end with its process."""
+        """Whether a local server has tasks that are followed: they would end with its process."""
         return self._server.ends_with_us and bool(self.followed or self._background)
 
     async def begin(self, tool: str, state: TaskState) -> ServerTask:
@@ -126,7 +126,7 @@ class ServerTasks:
         """
         task, state = await self._look(task)
         _, outcome = await self._follower.follow(task, state, task.id, emit, is_background=True)
-        assert isinstance(outcome, ToolResult)  # nobody puts it aside
+        assert isinstance(outcome, ToolResult)  # a task in the background cannot be put aside
         return outcome
 
     async def _look(self, task: ServerTask) -> tuple[ServerTask, TaskState]:
@@ -179,7 +179,7 @@ class ServerTasks:
         return f"mcpchat tasks {task.id} asks again" if self._is_saved and not self._server.ends_with_us else ""
 
     def _describe_put_aside(self, aside: TaskPutAside, call_id: str) -> ToolResult:
-        """The result of a call whose task goes on without it, for the model. An error if nobody waits any more."""
+        """What the model gets as the result of a call whose task continues. It is an error without ``on_ended``."""
         task = aside.task
         if self._on_ended is None:
             waited = f"{task.name} (task {task.id}) had no result after {self._limit:g} s"

@@ -168,7 +168,7 @@ class TaskFollower:
         """Wait for the result of a task. After ``limit`` seconds, or if it is put aside, it goes on without us.
 
         If a question of the task is not allowed, the server is told to cancel it; also if the caller is cancelled,
-        unless ``is_background``. A task in the background is not put aside: nobody waits for it. Raises ServerError,
+        unless ``is_background``. A task in the background cannot be put aside. Raises ServerError,
         SignInNeeded; the task stays as it is then.
         """
         aside = asyncio.Event()
@@ -221,9 +221,10 @@ class _FollowedTask:
         self._result: asyncio.Task[ToolResult] | None = None
         self._failures = 0
         self._refusals = 0  # of requests for the result, or with answers, in the present status
-        # It may end before its server has told of it: then its result is in the state that comes next.
-        self._lacks_result = state.status in {"completed", "failed"} and state.result is None
-        self._lacks_result = self._lacks_result and not state.has_result_request
+        # A task may have ended when it is created. Its result is then in the next state, or has a request.
+        self._lacks_result = (
+            state.status in {"completed", "failed"} and state.result is None and not state.has_result_request
+        )
         self._interval = _FIRST_INTERVAL
         self._saved_at = time.monotonic()
 

@@ -237,7 +237,7 @@ def _validate_cluster_options(config: ConfigChoice, provider_batch: str | None) 
     if provider_batch is not None:
         raise UsageError("--workers and --provider-batch exclude each other")
     if config.servers:
-        raise UsageError("--mcp does not go with --workers", hint="each worker has the servers of its own config")
+        raise UsageError("--mcp cannot be used with --workers", hint="put the servers into the config of each worker")
 
 
 def _finish(batch: BatchRunner, job: BatchOptions) -> int:

@@ -55,7 +55,7 @@ def usage(
       mcpchat usage --html usage.html --since all
     """
     if html is not None and (limit is not None or output != "text"):
-        raise UsageError("--html is a format of its own, with all rows", hint="leave out --limit and --output")
+        raise UsageError("--html cannot be used with --limit or --output", hint="leave them out: the page has all rows")
     begin = 0.0 if since == "all" else parse_time(since, option="--since")
     end = parse_time(until, option="--until", end=True) if until is not None else time.time()
     dimension: Dimension = next(name for name in DIMENSIONS if name == by)

@@ -152,6 +152,17 @@ def test_what_cannot_run_is_explained(cluster: Cluster, batch_environ: dict[str,
     assert time.monotonic() - started < 60
 
 
+@pytest.mark.parametrize(
+    "address", ["10.0.0.5", "10.0.0.5:8786", "tcp://x", "tcp://x:port", "http://x:1", "tcp://[x:1"]
+)
+def test_an_address_that_is_not_valid(address: str, batch_environ: dict[str, str], tmp_path: Path) -> None:
+    results = tmp_path / "results.jsonl"
+    command = [MCPCHAT, "batch", str(write_requests(tmp_path, 1)), "-f", str(results), "--workers", address]
+    result = run_process(command, env=batch_environ, cwd=tmp_path)
+    assert (result.returncode, "expected tcp://HOST:PORT" in result.stderr) == (2, True), result.stderr
+    assert not results.exists()
+
+
 def test_options_that_exclude_each_other(batch_environ: dict[str, str], tmp_path: Path) -> None:
     requests = write_requests(tmp_path, 1)
     for options in (("--provider-batch", "run"), ("--mcp", "x=https://x.example/mcp")):

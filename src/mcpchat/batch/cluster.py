@@ -5,7 +5,6 @@ import logging
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from urllib.parse import urlsplit
 
 import msgspec
 from distributed import Client, KilledWorker
@@ -15,7 +14,7 @@ from distributed.comm import CommClosedError
 from mcpchat.app.attachments import read_attachments
 from mcpchat.batch.cluster_worker import RequestOutcome, RunOrder, end_run, run_request
 from mcpchat.batch.processing import Processed
-from mcpchat.batch.types import BatchResult, PreparedRequest, attach_files
+from mcpchat.batch.types import BatchResult, PreparedRequest, attach_files, parse_scheduler
 from mcpchat.config.run import RunOptions
 from mcpchat.core.report import ErrorReport, error_report
 from mcpchat.core.usage import UsageTotals
@@ -133,11 +132,9 @@ class _RemoteError(McpChatError):
 
 async def _connect(address: str) -> Client:
     """Raises OSError at once if nothing listens there: Dask's client would try for as long as it may."""
-    parts = urlsplit(address)
-    if parts.scheme in {"tcp", "tls"} and parts.hostname and parts.port:
-        async with asyncio.timeout(_CONNECT_TIMEOUT):
-            _, writer = await asyncio.open_connection(parts.hostname, parts.port)
-        writer.close()
+    async with asyncio.timeout(_CONNECT_TIMEOUT):
+        _, writer = await asyncio.open_connection(*parse_scheduler(address))
+    writer.close()
     for name in ("distributed", "distributed.client"):  # what they report, we report
         logging.getLogger(name).setLevel(logging.CRITICAL)
     options = {"asynchronous": True, "timeout": _CONNECT_TIMEOUT, "name": "mcpchat", "set_as_default": False}
@@ -152,7 +149,7 @@ async def open_cluster(
 ) -> AsyncIterator[ClusterProcessor]:
     """Connect to the scheduler at ``address`` (tcp:// or tls://). The runs on the workers end with the block.
 
-    Raises ServerError if the scheduler cannot be reached, or has no workers.
+    Raises UsageError if the address is not valid, ServerError if the scheduler cannot be reached or has no workers.
     """
     order = RunOrder(id=secrets.token_hex(4), options=options, config=config, retries=retries, timeout=timeout)
     try:

@@ -3,6 +3,7 @@
 import base64
 import binascii
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
@@ -210,6 +211,18 @@ def parse_shard(text: str) -> Shard:
     ):
         raise UsageError(f"--shard {text}: expected K/N, such as 1/4 to 4/4")
     return Shard(number=int(number), count=int(count))
+
+
+def parse_scheduler(address: str) -> tuple[str, int]:
+    """The host and the port of a Dask scheduler, ``tcp://HOST:PORT`` or ``tls://HOST:PORT``. Raises UsageError."""
+    try:
+        parts = urlsplit(address)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if not host or not port or parts.scheme not in {"tcp", "tls"}:
+        raise UsageError(f"--workers {address}: expected tcp://HOST:PORT or tls://HOST:PORT", hint="tcp://HOST:8786")
+    return host, port
 
 
 def request_schema() -> dict[str, Any]:

@@ -18,7 +18,16 @@ from mcpchat.batch.requests_file import RequestReader, open_requests
 from mcpchat.batch.results_file import open_results
 from mcpchat.batch.runner import BatchRunner, BatchStats
 from mcpchat.batch.session_factory import SessionFactory, open_session_factory
-from mcpchat.batch.types import ALL_SHARDS, BatchRequest, BatchResult, PreparedRequest, Shard, parse_shard, request_key
+from mcpchat.batch.types import (
+    ALL_SHARDS,
+    BatchRequest,
+    BatchResult,
+    PreparedRequest,
+    Shard,
+    parse_scheduler,
+    parse_shard,
+    request_key,
+)
 from mcpchat.cli.inputs import read_schema
 from mcpchat.cli.options import (
     NoColorOption,
@@ -142,7 +151,7 @@ def batch(
         with_tools=not no_tools,
     )
     if workers is not None:
-        _validate_cluster_options(config, provider_batch)
+        _validate_cluster_options(workers, config, provider_batch)
     if provider_batch is not None:
         _validate_provider_options(options, job)
         context = build_context(config, quiet=quiet)
@@ -232,8 +241,9 @@ async def _run_batch(context: RunContext, options: RunOptions, job: BatchOptions
     return _finish(runner, job)
 
 
-def _validate_cluster_options(config: ConfigChoice, provider_batch: str | None) -> None:
-    """Raise UsageError for options that the workers of a cluster cannot honour."""
+def _validate_cluster_options(workers: str, config: ConfigChoice, provider_batch: str | None) -> None:
+    """Raise UsageError for a wrong address, and for options that the workers of a cluster cannot honour."""
+    parse_scheduler(workers)
     if provider_batch is not None:
         raise UsageError("--workers and --provider-batch exclude each other")
     if config.servers:

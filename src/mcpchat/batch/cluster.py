@@ -110,7 +110,7 @@ class ClusterProcessor:
             raise
         except (FutureCancelledError, CommClosedError):
             raise SchedulerLost from None
-        except Exception as error:
+        except Exception as error:  # Dask raises here what the worker raised
             raise McpChatError(f"the worker failed: {type(error).__name__}: {error}") from error
 
 

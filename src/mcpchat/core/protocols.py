@@ -237,8 +237,6 @@ class TaskStore(Protocol):
         """Find a task by its id or the beginning of its id. Raises UsageError unless one matches."""
         ...
 
-    def forget(self, task: ServerTask) -> None: ...
-
 
 class ThreadStore(Protocol):
     """A store for threads. Every method raises StoreError if the operation fails."""

@@ -49,8 +49,5 @@ class SqlTaskStore:
             raise UsageError(f"there is no task {name!r}", hint="mcpchat tasks lists them")
         return (exact or matches)[0]
 
-    def forget(self, task: ServerTask) -> None:
-        self._db.run("DELETE FROM tasks WHERE id = ?", task.id)
-
     def close(self) -> None:
         self._db.close()

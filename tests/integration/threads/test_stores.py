@@ -469,10 +469,9 @@ def test_tasks_are_found_by_the_beginning_of_their_ids(open_store: Open) -> None
     done = msgspec.structs.replace(first, status="completed", message="9 of 9", updated=4e9 + 2)
     other.tasks.save(done)
     assert store.tasks.recent() == [done, second]
-    store.tasks.forget(second)
     store.tasks.save(msgspec.structs.replace(EXAMPLE_TASK, id="000000", updated=time.time() - 91 * 86400))
     store.tasks.save(done)  # forgets the old one
-    assert other.tasks.recent() == [done]
+    assert other.tasks.recent() == [done, second]
 
 
 def test_a_full_disk_is_reported_without_a_partial_write(tmp_path: Path) -> None:

@@ -157,7 +157,7 @@ async def list_folder(
     return build_result(page, format_files(page))
 
 
-@server.read_tool("List shared drives")
+@server.read_tool("List shared drives", deferred=True)
 async def list_shared_drives(ctx: Ctx, cursor: Cursor = None) -> Annotated[CallToolResult, SharedDrives]:
     """List the shared drives that the account is a member of. Their ids work as folder_id and as shared_drive_id."""
     params: dict[str, Any] = {"pageSize": 100, "fields": "nextPageToken,drives(id,name)"}

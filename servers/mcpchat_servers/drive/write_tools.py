@@ -155,7 +155,7 @@ async def update_file(
     return build_result(parse_file(updated))
 
 
-@server.write_tool("Create a folder")
+@server.write_tool("Create a folder", deferred=True)
 async def create_folder(
     ctx: Ctx, name: Annotated[str, Field(min_length=1, max_length=500)], folder_id: FolderId = "root"
 ) -> Annotated[CallToolResult, File]:
@@ -188,7 +188,7 @@ async def move_file(
     return build_result(parse_file(moved))
 
 
-@server.write_tool("Rename a file", idempotent=True)
+@server.write_tool("Rename a file", idempotent=True, deferred=True)
 async def rename_file(
     ctx: Ctx,
     file_id: FileId,
@@ -203,7 +203,7 @@ async def rename_file(
     return build_result(await patch_file(session, raw["id"], {"name": new_name}))
 
 
-@server.write_tool("Copy a file")
+@server.write_tool("Copy a file", deferred=True)
 async def copy_file(
     ctx: Ctx,
     file_id: FileId,
@@ -229,7 +229,7 @@ async def copy_file(
     return build_result(parse_file(created))
 
 
-@server.write_tool("Share a file", destructive=True)
+@server.write_tool("Share a file", destructive=True, deferred=True)
 async def share_file(
     ctx: Ctx,
     file_id: FileId,
@@ -273,7 +273,7 @@ async def share_file(
     return build_result(ShareResult(file_id=raw["id"], permission=parse_permission(created)))
 
 
-@server.write_tool("Stop sharing a file", destructive=True)
+@server.write_tool("Stop sharing a file", destructive=True, deferred=True)
 async def unshare_file(
     ctx: Ctx,
     file_id: FileId,
@@ -324,7 +324,7 @@ async def trash_file(ctx: Ctx, file_id: FileId, name: CurrentName) -> Annotated[
     return build_result(await patch_file(session, raw["id"], {"trashed": True}))
 
 
-@server.write_tool("Take a file out of the trash", idempotent=True)
+@server.write_tool("Take a file out of the trash", idempotent=True, deferred=True)
 async def restore_file(ctx: Ctx, file_id: FileId, name: CurrentName) -> Annotated[CallToolResult, File]:
     """Restore a file or folder from the trash."""
     session = get_session(ctx)

@@ -5,11 +5,12 @@ import base64
 import io
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from mcp.server.mcpserver.exceptions import ToolError
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
+from mcpchat_servers.gmail.html_body import build_html
 from mcpchat_servers.gmail.message_parser import (
     Attachment,
     Raw,
@@ -18,12 +19,20 @@ from mcpchat_servers.gmail.message_parser import (
     extract_part_text,
     find_additions,
     find_text_parts,
+    format_mailbox,
     is_attachment,
     iter_parts,
     parse_attachment,
     parse_headers,
+    parse_message,
 )
-from mcpchat_servers.gmail.mime_builder import MAX_ATTACHMENT_BYTES, OriginalMessage, OutgoingFile, build_message
+from mcpchat_servers.gmail.mime_builder import (
+    MAX_ATTACHMENT_BYTES,
+    OriginalMessage,
+    OutgoingFile,
+    build_message,
+    parse_recipient,
+)
 from mcpchat_servers.google.credentials import TokenExpired
 from mcpchat_servers.google.errors import ApiError
 from mcpchat_servers.google.media_types import guess_media_type
@@ -34,6 +43,7 @@ USER_PATH = "gmail/v1/users/me"
 MAX_ATTACHMENT_JSON_BYTES = 64 * 2**20  # of the JSON that contains an attachment
 MAX_SIMPLE_UPLOAD_BYTES = 3 * 2**20  # of a message that is sent in one request; larger ones are uploaded
 MAX_CONCURRENCY = 8  # requests at a time
+MAX_QUOTED_LENGTH = 100_000  # characters of a quoted message
 MAX_TEXT_PARTS = 20  # text parts of a message that are read
 MAX_COMPARED_LENGTH = 200_000  # characters of a plain-text version that are compared with the HTML
 MAX_ADDED_LINES = 20  # lines that only the plain-text version has
@@ -58,15 +68,50 @@ class ChangeResult(BaseModel):
 
 
 @dataclass(frozen=True)
+class Quotation:
+    """A message to quote: the line above it, and its text."""
+
+    head: str
+    text: str
+    is_forward: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class OutgoingMessage:
-    """A message to send or save as a draft; ``attachments`` are paths of local files."""
+    """A message to send or save as a draft.
+
+    ``attachments`` are paths of local files, ``forwarded`` are files of another message. With ``markdown`` it is also
+    sent as HTML; with ``signature`` it ends in that of the account. ``sender`` is one of the account's addresses, empty
+    for the default one.
+    """
 
     to: Sequence[str]
-    cc: Sequence[str]
-    bcc: Sequence[str]
     subject: str
     body: str
-    attachments: Sequence[str]
+    cc: Sequence[str] = ()
+    bcc: Sequence[str] = ()
+    attachments: Sequence[str] = ()
+    markdown: bool = False
+    signature: bool = False
+    sender: str = ""
+    quotation: Quotation | None = None
+    forwarded: Sequence[OutgoingFile] = ()
+
+
+class Label(BaseModel):
+    id: str
+    name: str
+    type: Annotated[str, Field(description="system or user")]
+
+
+class SendAs(BaseModel):
+    """An address that the account may send from, and the text of its signature."""
+
+    address: str
+    name: str | None = None
+    default: bool | None = None
+    signature: str | None = None
+    unverified: Annotated[bool | None, Field(description="Gmail does not send from it yet.")] = None
 
 
 async def gather_results(
@@ -146,6 +191,14 @@ async def fetch_label_names(session: Session) -> Mapping[str, str]:
     return names
 
 
+def find_label_id(names: Mapping[str, str], name: str) -> str:
+    """Return the id of a label by its name, whose case makes no difference. Raises ToolError if there is none."""
+    for label_id, label_name in names.items():
+        if label_name.lower() == name.lower():
+            return label_id
+    raise ToolError(f"no label is named {name!r}: list_labels shows them, create_label creates one")
+
+
 async def get_own_address(session: Session) -> str:
     """Return the account's email address in lower case."""
     if "address" not in session.cache:
@@ -154,14 +207,21 @@ async def get_own_address(session: Session) -> str:
     return str(session.cache["address"])
 
 
-async def read_body(session: Session, raw: Raw) -> str:
-    """Return the text of a message that a mail program shows. It stops after READ_TIMEOUT seconds."""
+async def read_body(session: Session, raw: Raw, *, notes: bool = True) -> str:
+    """Return the text of a message that a mail program shows. It stops after READ_TIMEOUT seconds.
+
+    Without ``notes``, nothing is said of what is left out, and text of which that cannot be told raises ToolError.
+    """
     parts = find_text_parts(raw.get("payload") or {})
     texts = []
     try:
         async with asyncio.timeout(READ_TIMEOUT):
             for item in parts[:MAX_TEXT_PARTS]:
-                shown = await extract_part_text(item.part, await read_part_data(session, raw["id"], item.part))
+                data = await read_part_data(session, raw["id"], item.part)
+                shown = await extract_part_text(item.part, data, notes=notes)
+                if not notes:
+                    texts.append(shown)
+                    continue
                 plain = [
                     decode_part(part, await read_part_data(session, raw["id"], part))
                     for part in item.alternatives[:MAX_TEXT_PARTS]
@@ -325,25 +385,108 @@ async def fetch_original(session: Session, message_id: str | None) -> tuple[Orig
     return original, raw.get("threadId")
 
 
+async def fetch_quotation(session: Session, message_id: str | None) -> Quotation | None:
+    """Fetch the message to quote in a reply."""
+    return await quote_message(session, await fetch_message(session, message_id)) if message_id else None
+
+
+async def fetch_files(session: Session, raw: Raw, names: Sequence[str]) -> list[OutgoingFile]:
+    """Fetch attachments of a message by their names. Raises ToolError if it has no such attachment."""
+    parts = [part for part in iter_parts(raw) if is_attachment(part)]
+    by_name = {parse_attachment(part).name: part for part in reversed(parts)}
+    files: list[OutgoingFile] = []
+    for name in dict.fromkeys(names):
+        if name not in by_name:
+            raise ToolError(f"files: the message has no attachment {name!r}; it has {', '.join(by_name) or 'none'}")
+        attachment = parse_attachment(by_name[name])
+        data = await read_part_data(session, raw["id"], by_name[name])
+        files.append(OutgoingFile(name=name, media_type=attachment.media_type, data=data))
+    return files
+
+
 async def compose_message(session: Session, message: OutgoingMessage, original: OriginalMessage | None) -> bytes:
     """Build the message to send, with its attachments. Raises ToolError if it is invalid or a file cannot be read."""
-    files: list[OutgoingFile] = []
+    files: list[OutgoingFile] = list(message.forwarded)
     for path in message.attachments:
         remaining_bytes = MAX_ATTACHMENT_BYTES - sum(len(attached.data) for attached in files)
         with session.folders.open_for_reading(path, max_bytes=remaining_bytes) as (file, _, name):
             files.append(
                 OutgoingFile(name=name, media_type=guess_media_type(name), data=await asyncio.to_thread(file.read))
             )
+    identity = await _find_identity(session, message) if message.sender or message.signature else {}
+    signature_html = str(identity.get("signature") or "") if message.signature else ""
+    sections = [message.body]
+    if signature_html:
+        sections.append(f"-- \n{await read_signature(identity)}")
+    if message.quotation is not None:
+        lines = message.quotation.text.splitlines()
+        quoted = lines if message.quotation.is_forward else [f"> {line}".rstrip() for line in lines]
+        sections.append("\n".join([message.quotation.head, *quoted]))
+    quotation = message.quotation or Quotation("", "")
+    html = (
+        build_html(message.body, signature=signature_html, quotation_head=quotation.head, quotation=quotation.text)
+        if message.markdown
+        else ""
+    )
+    sender = None
+    if message.sender:
+        sender = parse_recipient(format_mailbox(str(identity.get("displayName") or ""), str(identity["sendAsEmail"])))
     return await asyncio.to_thread(
         build_message,
         to=message.to,
         cc=message.cc,
         bcc=message.bcc,
         subject=message.subject,
-        body=message.body,
+        body="\n\n".join(sections),
+        html=html,
+        sender=sender,
         files=files,
         original=original,
     )
+
+
+async def fetch_send_as(session: Session) -> list[dict[str, Any]]:
+    """Fetch the addresses that the account may send from, in Gmail's format."""
+    response = await session.api.get(f"{USER_PATH}/settings/sendAs", what="the addresses to send from")
+    return list(response.get("sendAs") or ())
+
+
+async def _find_identity(session: Session, message: OutgoingMessage) -> dict[str, Any]:
+    """Return the address to send from, in Gmail's format. Raises ToolError if the account may not use it."""
+    addresses = [raw for raw in await fetch_send_as(session) if is_verified(raw)]
+    wanted = message.sender.lower()
+    if not wanted:
+        return next((raw for raw in addresses if raw.get("isDefault")), addresses[0] if addresses else {})
+    for raw in addresses:
+        if str(raw.get("sendAsEmail", "")).lower() == wanted:
+            return raw
+    allowed = ", ".join(str(raw.get("sendAsEmail")) for raw in addresses)
+    raise ToolError(f"sender: this account sends from {allowed or 'its own address'}, not from {message.sender!r}")
+
+
+async def read_signature(raw: Raw) -> str:
+    """Return the signature of an address as text."""
+    text = await html_to_text(str(raw["signature"])) if raw.get("signature") else ""
+    return "\n".join(line.strip() for line in text.splitlines())
+
+
+def is_verified(raw: Raw) -> bool:
+    """Whether Gmail sends from this address."""
+    return bool(raw.get("isPrimary")) or raw.get("verificationStatus", "accepted") == "accepted"
+
+
+async def quote_message(session: Session, raw: Raw, *, is_forward: bool = False) -> Quotation:
+    """Return the quotation of a message: its text as a mail program shows it, below a line that says whose it is."""
+    message = parse_message(raw, {})
+    text = await read_body(session, raw, notes=False)
+    if len(text) > MAX_QUOTED_LENGTH:
+        text = f"{text[:MAX_QUOTED_LENGTH]}\n[the rest is left out]"
+    if not is_forward:
+        date = (message.date or "").replace("T", " ")[:16]
+        return Quotation(f"On {date} UTC, {message.sender} wrote:" if date else f"{message.sender} wrote:", text)
+    lines = ["---------- Forwarded message ---------", f"From: {message.sender}", f"Date: {message.date or 'unknown'}"]
+    lines += [f"Subject: {message.subject}", f"To: {', '.join(message.to)}"]
+    return Quotation("\n".join([*lines, *([f"Cc: {', '.join(message.cc)}"] if message.cc else []), ""]), text, True)
 
 
 async def deliver(

@@ -11,10 +11,11 @@ from email.utils import getaddresses
 from html import unescape
 from typing import Annotated, Any, NamedTuple
 
+from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import BaseModel, Field
 
 from mcpchat_servers.google.display_names import to_one_line
-from mcpchat_servers.google.text_extraction import decode_text, html_to_text
+from mcpchat_servers.google.text_extraction import decode_text, find_visible_text, html_to_text
 
 ROOT_PART_ID = "0"  # the only part of a message that is just a file; Gmail's own part id for it is empty
 MAX_LISTED_ITEMS = 20  # listed recipients and attachments of a message
@@ -26,6 +27,8 @@ _MAX_HEADER_LENGTH = 50_000  # characters
 _MAX_DISPLAY_LENGTH = 1000  # characters of a subject or snippet
 _MAX_DEPTH = 30  # of nested multiparts
 _CHARSET = re.compile(r"""charset\s*=\s*"?([\w.:-]+)""", re.IGNORECASE)
+_MAX_UNSUBSCRIBE_LINKS = 3
+_UNSUBSCRIBE_LINK = re.compile(r"(https?://|mailto:)[!-~]+", re.IGNORECASE)
 _LINK = re.compile(r"<?\bhttps?://[^\s<>()\[\]]+|\bmailto:[^\s<>()]+")
 Raw = Mapping[str, Any]
 
@@ -133,10 +136,11 @@ def parse_mailboxes(header: str) -> list[tuple[str, str]]:
 
 def parse_addresses(header: str) -> list[str]:
     """Return each address of a header as ``Name <address>``, with the name quoted if necessary."""
-    return [_format_mailbox(name, address) for name, address in parse_mailboxes(header)]
+    return [format_mailbox(name, address) for name, address in parse_mailboxes(header)]
 
 
-def _format_mailbox(name: str, address: str) -> str:
+def format_mailbox(name: str, address: str) -> str:
+    """Return ``Name <address>``, with the name quoted if necessary."""
     if not name:
         return address
     if re.search(r'[()<>@,;:\\".\[\]]', name):
@@ -161,10 +165,17 @@ def find_reply_recipients(raw: Raw, own_address: str) -> Reply:
     rest = list(others.values())
     omitted = max(len(primary) - MAX_LISTED_ITEMS, 0) + max(len(rest) - MAX_REPLY_RECIPIENTS, 0)
     return Reply(
-        to=[_format_mailbox(*mailbox) for mailbox in primary[:MAX_LISTED_ITEMS]],
-        all_cc=[_format_mailbox(*mailbox) for mailbox in rest[:MAX_REPLY_RECIPIENTS]],
+        to=[format_mailbox(*mailbox) for mailbox in primary[:MAX_LISTED_ITEMS]],
+        all_cc=[format_mailbox(*mailbox) for mailbox in rest[:MAX_REPLY_RECIPIENTS]],
         left_out=omitted or None,
     )
+
+
+def find_unsubscribe_links(raw: Raw) -> list[str]:
+    """Return the addresses that a newsletter names to unsubscribe: https and mailto URLs. They are never opened."""
+    value = parse_headers(raw).get("list-unsubscribe", "")
+    links = [link.strip() for link in re.findall(r"<([^<>]{1,1000})>", value)]
+    return [link for link in links if _UNSUBSCRIBE_LINK.fullmatch(link)][:_MAX_UNSUBSCRIBE_LINKS]
 
 
 def iter_parts(raw: Raw) -> Iterator[Raw]:
@@ -246,10 +257,20 @@ def _choose_alternative(options: Sequence[list[TextPart]]) -> list[TextPart]:
     ]
 
 
-async def extract_part_text(part: Raw, data: bytes) -> str:
-    """Return the text of a part; of HTML what can be seen."""
+async def extract_part_text(part: Raw, data: bytes, *, notes: bool = True) -> str:
+    """Return the text of a part; of HTML what can be seen, with ``notes`` on what is left out.
+
+    Raises ToolError without ``notes`` if that cannot be told.
+    """
     text = decode_part(part, data)
-    return await html_to_text(text) if part.get("mimeType") == "text/html" else text.strip()
+    if part.get("mimeType") != "text/html":
+        return text.strip()
+    if notes:
+        return await html_to_text(text)
+    visible = await find_visible_text(text)
+    if visible is None:
+        raise ToolError("the message's HTML is too complex to quote: write without a quotation")
+    return visible.text
 
 
 def decode_part(part: Raw, data: bytes) -> str:
@@ -287,16 +308,20 @@ def find_charset(part: Raw) -> str:
     return ""
 
 
-def format_messages(messages: Sequence[Message]) -> list[str]:
-    """Format a list of messages for the model: date, sender and subject; then ids, labels and snippet."""
+def format_messages(messages: Sequence[Message], texts: Mapping[str, str]) -> list[str]:
+    """Format a list of messages for the model: date, sender and subject; then ids, labels and snippet.
+
+    Below a message comes its text, indented, if ``texts`` has it by the message's id.
+    """
     lines = []
     for message in messages:
         date = (message.date or "")[:16].replace("T", " ")
         lines.append(f"{date}  {message.sender}: {message.subject}")
         lines.append(
             f"    message {message.id}, thread {message.thread_id}  [{', '.join(message.labels)}]"
-            f"  {message.snippet or ''}"
+            f"  {message.snippet if message.id not in texts and message.snippet else ''}".rstrip()
         )
+        lines += [f"    {line}" for line in texts.get(message.id, "").splitlines()]
     return lines
 
 
@@ -321,6 +346,18 @@ def format_headers(message: Message) -> str:
     ]
     lines.append(("Not listed", f"{message.left_out} more recipients and attachments" if message.left_out else ""))
     return "\n".join(f"{name}: {value}" for name, value in lines if value)
+
+
+def format_brief(number: int, message: Message, text: str) -> str:
+    """Format a message of a conversation for a summary: one line of headers, its text, its attachments' names."""
+    lines = [
+        f"[message {number}] {(message.date or '')[:16].replace('T', ' ')}  {message.sender}  ({message.id})",
+        text,
+    ]
+    if message.attachments:
+        names = ", ".join(f"{file.name} (part_id {file.part_id})" for file in message.attachments)
+        lines.append(f"[attachments: {names}]")
+    return "\n".join(filter(None, lines))
 
 
 def escape_message_markers(text: str) -> str:

@@ -26,8 +26,9 @@ _NAMED_ADDRESS = re.compile(
 _LOCAL_PART = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
 _DOMAIN = re.compile(r"([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 _REPLY_PREFIX = re.compile(r"(?i)(re|aw|sv|antw)\s*:\s*")
+_FORWARD_PREFIX = re.compile(r"(?i)(fwd?|wg|tr)\s*:\s*")
 _ALLOWED_HEADERS = {
-    "to", "cc", "bcc", "subject", "in-reply-to", "references", "mime-version", "content-type",
+    "from", "to", "cc", "bcc", "subject", "in-reply-to", "references", "mime-version", "content-type",
     "content-transfer-encoding",
 }  # fmt: skip
 _MESSAGE_ID = re.compile(r"<[!-;=?-~]{1,400}>")
@@ -83,17 +84,23 @@ def build_message(
     bcc: Sequence[str] = (),
     subject: str,
     body: str,
+    html: str = "",
+    sender: Address | None = None,
     files: Sequence[OutgoingFile] = (),
     original: OriginalMessage | None = None,
 ) -> bytes:
-    """Build the message to send as bytes. Raises ToolError if an argument is invalid or too large."""
+    """Build the message to send as bytes. Raises ToolError if an argument is invalid or too large.
+
+    ``html`` is the same text as HTML, if it is sent too. Without a ``sender``, Gmail adds the account's own address.
+    """
     recipients = {
         name: [parse_recipient(item) for item in addresses]
         for name, addresses in (("To", to), ("Cc", cc), ("Bcc", bcc))
     }
     if sum(map(len, recipients.values())) > MAX_RECIPIENTS:
         raise ToolError(f"more than {MAX_RECIPIENTS} recipients")
-    header_lines = [_format_address_header(name, addresses) for name, addresses in recipients.items() if addresses]
+    header_lines = [_format_address_header("From", [sender])] if sender is not None else []
+    header_lines += [_format_address_header(name, addresses) for name, addresses in recipients.items() if addresses]
     header_lines.append(f"Subject: {_encode_header(_check_subject(subject))}\r\n")
     if original is not None and (original_ids := _find_message_ids(original.message_id)[:1]):
         ids = [*_find_message_ids(original.references)[-20:], original_ids[0]]
@@ -102,6 +109,8 @@ def build_message(
     if "\0" in body:
         raise ToolError("body: a NUL character cannot be sent")
     message.set_content(body)
+    if html:
+        message.add_alternative(html, subtype="html")
     if sum(len(file.data) for file in files) > MAX_ATTACHMENT_BYTES:
         raise ToolError(
             f"Gmail sends attachments of at most {MAX_ATTACHMENT_BYTES:,} bytes in total: share them with Drive"
@@ -113,7 +122,7 @@ def build_message(
         message.add_attachment(file.data, maintype=maintype, subtype=subtype, filename=sanitize_file_name(file.name))
     # The headers with user input are written here: the email package decodes and folds header values and loses quotes.
     data = "".join(header_lines).encode("ascii") + message.as_bytes()
-    _verify_message(data, recipients, subject, body)
+    _verify_message(data, {"From": [sender] if sender is not None else [], **recipients}, subject, body, html)
     return data
 
 
@@ -145,13 +154,15 @@ def _find_message_ids(text: str) -> list[str]:
     return [message_id for message_id in _MESSAGE_ID.findall(text) if "=?" not in message_id]
 
 
-def _verify_message(data: bytes, recipients: Mapping[str, Sequence[Address]], subject: str, body: str) -> None:
+def _verify_message(
+    data: bytes, mailboxes: Mapping[str, Sequence[Address]], subject: str, body: str, html: str
+) -> None:
     """Parse the built message and compare it with the arguments. Raises ToolError if anything was added or lost."""
     parsed = email.message_from_bytes(data, policy=email.policy.default)
     names = [name.lower() for name in parsed]
     if len(names) != len(set(names)) or not set(names) <= _ALLOWED_HEADERS:
         raise ToolError("this message cannot be encoded without additional headers")
-    for name, expected in recipients.items():
+    for name, expected in mailboxes.items():
         header = parsed[name]
         actual = [address.addr_spec for address in header.addresses] if header is not None else []
         if actual != [address.addr_spec for address in expected]:
@@ -162,14 +173,29 @@ def _verify_message(data: bytes, recipients: Mapping[str, Sequence[Address]], su
     text = parsed.get_body(("plain",))
     if text is None or str(text.get_content()).split() != body.split():
         raise ToolError("body: this text cannot be encoded in an email")
+    alternative = parsed.get_body(("html",))
+    if (str(alternative.get_content()).split() if alternative is not None else []) != html.split():
+        raise ToolError("body: this text cannot be encoded as HTML in an email")
 
 
 def format_reply_subject(subject: str) -> str:
     """Return the subject of a reply: with "Re:", on one line, at most MAX_SUBJECT_LENGTH characters."""
-    cleaned = " ".join("".join(" " if is_unsafe_char(char) else char for char in subject).split())[
-        : MAX_SUBJECT_LENGTH - 4
-    ]
+    cleaned = _clean_subject(subject)
     return cleaned if _REPLY_PREFIX.match(cleaned) else f"Re: {cleaned}"
+
+
+def _clean_subject(subject: str) -> str:
+    """Return a received subject on one line, short enough for a prefix."""
+    cleaned = "".join(" " if is_unsafe_char(char) else char for char in subject)
+    return " ".join(cleaned.split())[: MAX_SUBJECT_LENGTH - 5]
+
+
+def check_forward_subject(requested: str, original: str) -> str:
+    """Return the subject of a forwarded message. Raises ToolError if it does not have the original's subject."""
+    expected = _clean_subject(original)
+    if not is_same_name(_FORWARD_PREFIX.sub("", requested.strip()).lower(), _FORWARD_PREFIX.sub("", expected).lower()):
+        raise ToolError(f"subject: the message's subject is {expected!r}; expected the same")
+    return expected if _FORWARD_PREFIX.match(expected) else f"Fwd: {expected}"
 
 
 def check_reply_subject(requested: str | None, original: str) -> str:

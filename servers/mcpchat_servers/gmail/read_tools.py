@@ -30,6 +30,8 @@ from mcpchat_servers.gmail.message_parser import (
     escape_message_markers,
     find_charset,
     find_reply_recipients,
+    find_unsubscribe_links,
+    format_brief,
     format_headers,
     format_messages,
     nested_payload,
@@ -37,9 +39,12 @@ from mcpchat_servers.gmail.message_parser import (
     parse_message,
 )
 from mcpchat_servers.gmail.server import MessageId, PartId, ThreadId, server
-from mcpchat_servers.google.server import Ctx, Cursor, Limit, Offset, build_result, get_session
-from mcpchat_servers.google.text_extraction import IMAGE_TYPES, PAGE_LENGTH, take_excerpt
+from mcpchat_servers.google.server import Ctx, Cursor, Limit, Offset, Session, build_result, get_session
+from mcpchat_servers.google.text_extraction import IMAGE_TYPES, PAGE_LENGTH, cut_quotations, take_excerpt
 
+MAX_READ_HITS = 10  # messages of a search whose texts are returned
+MAX_HIT_LENGTH = 2000  # characters of each
+MAX_PARTICIPANTS = 20  # of a conversation that are listed
 MAX_LISTED_MESSAGES = 50  # messages of a conversation listed in the structured content
 
 
@@ -47,6 +52,7 @@ class MessagePage(BaseModel):
     """A page of messages, the newest first."""
 
     messages: list[Message]
+    texts: Annotated[dict[str, str] | None, Field(description="The beginnings of the read ones, by message id.")] = None
     next_cursor: Annotated[str | None, Field(description="For the next page; missing at the end.")] = None
     about: Annotated[int | None, Field(description="Gmail's estimate of the total number.")] = None
 
@@ -56,6 +62,9 @@ class MessageContent(BaseModel):
 
     message: Message
     reply: Reply
+    unsubscribe: Annotated[
+        list[str] | None, Field(description="Where a newsletter can be cancelled. Nothing opens these.")
+    ] = None
     text: str
     offset: int
     total: Annotated[int, Field(description="Characters of the whole text.")]
@@ -90,16 +99,6 @@ class SaveAttachmentResult(BaseModel):
     attachment: Attachment
 
 
-class Label(BaseModel):
-    id: str
-    name: str
-    type: Annotated[str, Field(description="system or user")]
-
-
-class Labels(BaseModel):
-    labels: list[Label]
-
-
 class Draft(BaseModel):
     """A draft and its message."""
 
@@ -121,14 +120,17 @@ async def search_mail(
             description="Words and Gmail's operators: from: to: subject: label: is:unread has:attachment filename: "
             'newer_than:7d after:2026/11/01 before: in:sent in:inbox OR - "exact words". Empty: the newest.',
             max_length=2000,
-            examples=["from:ada@example.com newer_than:30d has:attachment"],
         ),
     ] = "",
+    read: Annotated[
+        int,
+        Field(description="Also read the first so many of them.", ge=0, le=MAX_READ_HITS),
+    ] = 0,
     include_spam_and_trash: Annotated[bool, Field(description="Also search spam and trash.")] = False,
     page_size: Annotated[int, Field(ge=1, le=50)] = 15,
     cursor: Cursor = None,
 ) -> Annotated[CallToolResult, MessagePage]:
-    """Find messages, the newest first: sender, date, subject, first words. Read them by their ids."""
+    """Find messages, the newest first: sender, date, subject, first words."""
     session = get_session(ctx)
     params: dict[str, Any] = {
         "q": query,
@@ -139,23 +141,44 @@ async def search_mail(
     response = await session.api.get(
         f"{USER_PATH}/messages", params | ({"pageToken": cursor} if cursor else {}), what="the search"
     )
-    raws = await fetch_summaries(session, [item["id"] for item in response.get("messages") or ()])
+    ids = [item["id"] for item in response.get("messages") or ()]
+    full = await gather_existing(lambda message_id: fetch_message(session, message_id), ids[:read])
+    raws = [*full, *await fetch_summaries(session, ids[read:])]
     names = await get_label_names(session, raws)
     page = MessagePage(
         messages=[parse_message(raw, names) for raw in raws],
+        texts=dict(zip([raw["id"] for raw in full], await _read_beginnings(session, full), strict=True)) or None,
         next_cursor=response.get("nextPageToken"),
         about=response.get("resultSizeEstimate"),
     )
     footer = [f"[more: cursor={page.next_cursor}]"] if page.next_cursor else []
-    return build_result(page, "\n".join([*format_messages(page.messages), *footer]) or "nothing found")
+    return build_result(
+        page, "\n".join([*format_messages(page.messages, page.texts or {}), *footer]) or "nothing found"
+    )
+
+
+async def _read_beginnings(session: Session, raws: Sequence[Raw]) -> list[str]:
+    """Return the beginnings of messages' texts, without what they quote."""
+    if not raws:
+        return []
+    texts = await cut_quotations(await _read_bodies(session, raws))
+    return [
+        text if len(text) <= MAX_HIT_LENGTH else f"{text[:MAX_HIT_LENGTH]}\n[cut: read_message reads all of it]"
+        for text in texts
+    ]
+
+
+async def _read_bodies(session: Session, raws: Sequence[Raw]) -> list[str]:
+    """Return the texts of messages; of one that cannot be read, why."""
+    bodies = await gather_results(lambda raw: read_body(session, raw), raws)
+    return [f"[{body}]" if isinstance(body, ToolError) else escape_message_markers(body) for body in bodies]
 
 
 @server.read_tool("Read a message")
 async def read_message(
     ctx: Ctx, message_id: MessageId, offset: Offset = 0, limit: Limit = PAGE_LENGTH
 ) -> Annotated[CallToolResult, MessageContent]:
-    """Read a message: its text (HTML as plain text), its attachments' names, and the recipients of a reply. Long texts
-    come in pieces."""
+    """Read a message: its text in pieces, its attachments' names, and the recipients of a reply."""
     session = get_session(ctx)
     raw = await fetch_message(session, message_id)
     message = parse_message(raw, await get_label_names(session, [raw]))
@@ -164,9 +187,12 @@ async def read_message(
         text = session.text_cache.put(await read_body(session, raw), message_id)
     page = take_excerpt(text, offset, limit)
     reply = find_reply_recipients(raw, await get_own_address(session))
+    links = find_unsubscribe_links(raw)
+    heads = [format_headers(message), _format_reply_line(reply)]
+    heads += [f"Unsubscribe (nothing opens this): {' or '.join(links)}"] if links else []
     return build_result(
-        MessageContent(message=message, reply=reply, **page.model_dump()),
-        f"{format_headers(message)}\n{_format_reply_line(reply)}\n\n{page.text}{page.footer}",
+        MessageContent(message=message, reply=reply, unsubscribe=links or None, **page.model_dump()),
+        "\n".join(heads) + f"\n\n{page.text}{page.footer}",
     )
 
 
@@ -178,9 +204,13 @@ def _format_reply_line(reply: Reply) -> str:
 
 @server.read_tool("Read a conversation")
 async def read_thread(
-    ctx: Ctx, thread_id: ThreadId, offset: Offset = 0, limit: Limit = PAGE_LENGTH
+    ctx: Ctx,
+    thread_id: ThreadId,
+    brief: Annotated[bool, Field(description="For a summary: headers once, no quotations.")] = False,
+    offset: Offset = 0,
+    limit: Limit = PAGE_LENGTH,
 ) -> Annotated[CallToolResult, ThreadContent]:
-    """Read all messages of a conversation with their texts, the oldest first. Long texts come in pieces."""
+    """Read all messages of a conversation, the oldest first, in pieces."""
     session = get_session(ctx)
     response = await session.api.get(
         f"{USER_PATH}/threads/{thread_id}", {"format": "full"}, what=f"the thread {thread_id}"
@@ -188,15 +218,19 @@ async def read_thread(
     raws: Sequence[Raw] = response.get("messages") or ()
     names = await get_label_names(session, raws)
     messages = [parse_message(raw, names) for raw in raws]
-    key = (thread_id, *(f"{message.id} {message.labels}" for message in messages))
+    key = (thread_id, str(brief), *(f"{message.id} {message.labels}" for message in messages))
     text = session.text_cache.get(*key)
     if text is None:
-        bodies = await gather_results(lambda raw: read_body(session, raw), raws)
-        sections = [
-            f"[message {number} of {len(raws)}]\n{format_headers(message)}\n\n"
-            + (f"[{body}]" if isinstance(body, ToolError) else escape_message_markers(body))
-            for number, (message, body) in enumerate(zip(messages, bodies, strict=True), 1)
-        ]
+        bodies = await _read_bodies(session, raws)
+        if brief:
+            bodies = await cut_quotations(bodies)
+            sections = [_format_conversation_head(messages)]
+            sections += [format_brief(n, *item) for n, item in enumerate(zip(messages, bodies, strict=True), 1)]
+        else:
+            sections = [
+                f"[message {number} of {len(raws)}]\n{format_headers(message)}\n\n{body}"
+                for number, (message, body) in enumerate(zip(messages, bodies, strict=True), 1)
+            ]
         text = session.text_cache.put("\n\n".join(sections), *key)
     page = take_excerpt(text, offset, limit)
     value = ThreadContent(
@@ -208,12 +242,22 @@ async def read_thread(
     return build_result(value, page.text + page.footer)
 
 
+def _format_conversation_head(messages: Sequence[Message]) -> str:
+    """The headers that the messages of a conversation share: the subject, and who takes part."""
+    people = dict.fromkeys(
+        person for message in messages for person in (message.sender, *message.to, *(message.cc or ()))
+    )
+    names = [*people]
+    more = f" and {len(names) - MAX_PARTICIPANTS} more" if len(names) > MAX_PARTICIPANTS else ""
+    subject = messages[0].subject if messages else ""
+    return f"Subject: {subject}\nMessages: {len(messages)}\nPeople: {', '.join(names[:MAX_PARTICIPANTS])}{more}"
+
+
 @server.read_tool("Read an attachment")
 async def read_attachment(
     ctx: Ctx, message_id: MessageId, part_id: PartId, offset: Offset = 0, limit: Limit = PAGE_LENGTH
 ) -> Annotated[CallToolResult, AttachmentContent]:
-    """Read the content of an attachment: text files, HTML and PDF as text, images as images. For others, use
-    save_attachment."""
+    """Read an attachment: text files, HTML, PDF and Office documents as text, images as images."""
     session = get_session(ctx)
     key = (message_id, part_id)
     part = await find_attachment_part(session, message_id, part_id)
@@ -235,7 +279,7 @@ async def read_attachment(
     return build_result(AttachmentContent(attachment=attachment, **page.model_dump()), page.text + page.footer)
 
 
-@server.save_tool("Save an attachment")
+@server.save_tool("Save an attachment", deferred=True)
 async def save_attachment(
     ctx: Ctx,
     message_id: MessageId,
@@ -260,20 +304,7 @@ async def save_attachment(
     return build_result(SaveAttachmentResult(path=str(saved_path), size=len(data), attachment=attachment))
 
 
-@server.read_tool("List labels")
-async def list_labels(ctx: Ctx) -> Annotated[CallToolResult, Labels]:
-    """List Gmail's labels and the user's own."""
-    response = await get_session(ctx).api.get(
-        f"{USER_PATH}/labels", {"fields": "labels(id,name,type)"}, what="the labels"
-    )
-    labels = [
-        Label(id=label["id"], name=label.get("name", ""), type=label.get("type", "user"))
-        for label in response.get("labels") or ()
-    ]
-    return build_result(Labels(labels=labels))
-
-
-@server.read_tool("List drafts")
+@server.read_tool("List drafts", deferred=True)
 async def list_drafts(
     ctx: Ctx, page_size: Annotated[int, Field(ge=1, le=50)] = 15, cursor: Cursor = None
 ) -> Annotated[CallToolResult, Drafts]:

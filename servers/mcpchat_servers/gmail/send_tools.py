@@ -13,7 +13,11 @@ from mcpchat_servers.gmail.api_calls import (
     compose_message,
     deliver,
     fetch_draft,
+    fetch_files,
+    fetch_message,
     fetch_original,
+    fetch_quotation,
+    quote_message,
     read_body,
 )
 from mcpchat_servers.gmail.message_parser import (
@@ -24,27 +28,35 @@ from mcpchat_servers.gmail.message_parser import (
     parse_headers,
     parse_mailboxes,
 )
-from mcpchat_servers.gmail.mime_builder import OriginalMessage, check_reply_subject, parse_recipient
+from mcpchat_servers.gmail.mime_builder import (
+    OriginalMessage,
+    check_forward_subject,
+    check_reply_subject,
+    parse_recipient,
+)
 from mcpchat_servers.gmail.server import DraftId, MessageId, server
-from mcpchat_servers.google.display_names import normalize_text
+from mcpchat_servers.google.display_names import is_same_name, normalize_text
 from mcpchat_servers.google.folders import sanitize_file_name
 from mcpchat_servers.google.server import Ctx, build_result, get_session
 
 To = Annotated[
     list[str],
     Field(
-        description="Addresses, one per string.",
+        description="Addresses: ada@example.com or Ada <ada@example.com>.",
         min_length=1,
         max_length=100,
-        examples=[["ada@example.com", "Grace Hopper <grace@example.com>"]],
     ),
 ]
-Recipients = Annotated[list[str] | None, Field(description="As in to.", max_length=100)]
+Recipients = Annotated[list[str] | None, Field(max_length=100)]
 Subject = Annotated[str, Field(description="One line.", max_length=900)]
-Body = Annotated[str, Field(description="Plain text.", max_length=500_000)]
+Body = Annotated[str, Field(max_length=500_000)]
+Markdown = Annotated[bool, Field(description="body is Markdown: send HTML too.")]
+Signature = Annotated[bool, Field(description="Add the account's signature.")]
+Sender = Annotated[str | None, Field(description="One of list_send_as.", max_length=254)]
+Quote = Annotated[bool, Field(description="Quote the original below.")]
 AttachmentPaths = Annotated[
     list[str] | None,
-    Field(description="Local files, in folders that the user allowed.", max_length=20),
+    Field(description="Local files.", max_length=20),
 ]
 
 
@@ -61,14 +73,19 @@ class WriteResult(BaseModel):
     attachments: Annotated[list[str] | None, Field(description="Their names.")] = None
 
 
+class DiscardResult(BaseModel):
+    """A draft that was deleted."""
+
+    draft_id: str
+    subject: str
+
+
 @server.write_tool("Write a draft")
 async def create_draft(
     ctx: Ctx,
     to: To,
     body: Body,
-    subject: Annotated[
-        str | None, Field(description="One line. Omit it for a reply, which keeps its subject.", max_length=900)
-    ] = None,
+    subject: Annotated[str | None, Field(description="Omit it for a reply.", max_length=900)] = None,
     cc: Recipients = None,
     bcc: Recipients = None,
     attachments: AttachmentPaths = None,
@@ -76,20 +93,36 @@ async def create_draft(
         str | None,
         Field(description="Make it a reply in this message's conversation.", pattern="^[A-Za-z0-9_-]{1,100}$"),
     ] = None,
+    quote: Quote = False,
+    markdown: Markdown = False,
+    signature: Signature = False,
+    sender: Sender = None,
 ) -> Annotated[CallToolResult, WriteResult]:
     """Create a draft, which the user can edit and send. Nothing is sent."""
     session = get_session(ctx)
+    if quote and reply_to_message_id is None:
+        raise ToolError("quote: only a reply can quote; set reply_to_message_id")
     original, thread = await fetch_original(session, reply_to_message_id)
     if original is None and subject is None:
         raise ToolError("subject: expected, because this is not a reply")
-    title = check_reply_subject(subject, original.subject) if original else subject or ""
-    message = OutgoingMessage(to, cc or [], bcc or [], title, body, attachments or [])
+    message = OutgoingMessage(
+        to=to,
+        cc=cc or [],
+        bcc=bcc or [],
+        subject=check_reply_subject(subject, original.subject) if original else subject or "",
+        body=body,
+        attachments=attachments or [],
+        markdown=markdown,
+        signature=signature,
+        sender=sender or "",
+        quotation=await fetch_quotation(session, reply_to_message_id) if quote else None,
+    )
     data = await compose_message(session, message, original)
     response = await deliver(ctx, "POST", f"{USER_PATH}/drafts", data, thread, "the draft", wrapper_key="message")
     return build_result(_build_write_result(message, response.get("message") or {}, response.get("id")))
 
 
-@server.write_tool("Rewrite a draft", destructive=True, idempotent=True)
+@server.write_tool("Rewrite a draft", destructive=True, idempotent=True, deferred=True)
 async def update_draft(
     ctx: Ctx,
     draft_id: DraftId,
@@ -99,6 +132,9 @@ async def update_draft(
     cc: Recipients = None,
     bcc: Recipients = None,
     attachments: AttachmentPaths = None,
+    markdown: Markdown = False,
+    signature: Signature = False,
+    sender: Sender = None,
 ) -> Annotated[CallToolResult, WriteResult]:
     """Replace a draft: pass all recipients, the whole text and all attachments again; only the subject is kept if
     omitted. A reply stays in its conversation."""
@@ -111,7 +147,17 @@ async def update_draft(
         references = headers.get("references", "").removesuffix(in_reply_to)
         original = OriginalMessage(subject=current_subject, message_id=in_reply_to, references=references)
         title = check_reply_subject(subject, current_subject)
-    message = OutgoingMessage(to, cc or [], bcc or [], title, body, attachments or [])
+    message = OutgoingMessage(
+        to=to,
+        cc=cc or [],
+        bcc=bcc or [],
+        subject=title,
+        body=body,
+        attachments=attachments or [],
+        markdown=markdown,
+        signature=signature,
+        sender=sender or "",
+    )
     data = await compose_message(session, message, original)
     response = await deliver(
         ctx, "PUT", f"{USER_PATH}/drafts/{draft_id}", data, current.get("threadId"), "the draft", wrapper_key="message"
@@ -119,7 +165,7 @@ async def update_draft(
     return build_result(_build_write_result(message, response.get("message") or {}, draft_id))
 
 
-@server.write_tool("Send a draft", destructive=True)
+@server.write_tool("Send a draft", destructive=True, deferred=True)
 async def send_draft(
     ctx: Ctx,
     draft_id: DraftId,
@@ -151,7 +197,9 @@ async def send_draft(
         "POST", f"{USER_PATH}/drafts/send", {"id": draft_id}, what=f"the draft {draft_id}", retryable=False
     )
     return build_result(
-        _build_write_result(OutgoingMessage(recipients, (), (), headers.get("subject", ""), body, files), response)
+        _build_write_result(
+            OutgoingMessage(to=recipients, subject=headers.get("subject", ""), body=body, attachments=files), response
+        )
     )
 
 
@@ -164,9 +212,22 @@ async def send_message(
     cc: Recipients = None,
     bcc: Recipients = None,
     attachments: AttachmentPaths = None,
+    markdown: Markdown = False,
+    signature: Signature = False,
+    sender: Sender = None,
 ) -> Annotated[CallToolResult, WriteResult]:
     """Send a new message immediately. This cannot be undone."""
-    message = OutgoingMessage(to, cc or [], bcc or [], subject, body, attachments or [])
+    message = OutgoingMessage(
+        to=to,
+        cc=cc or [],
+        bcc=bcc or [],
+        subject=subject,
+        body=body,
+        attachments=attachments or [],
+        markdown=markdown,
+        signature=signature,
+        sender=sender or "",
+    )
     data = await compose_message(get_session(ctx), message, None)
     response = await deliver(ctx, "POST", f"{USER_PATH}/messages/send", data, None, "the message")
     return build_result(_build_write_result(message, response))
@@ -178,23 +239,98 @@ async def reply(
     message_id: MessageId,
     to: Annotated[
         list[str],
-        Field(description="Recipients of the reply; see read_message.", min_length=1, max_length=100),
+        Field(description="See read_message.", min_length=1, max_length=100),
     ],
     subject: Annotated[str, Field(description="The conversation's subject, for the user to see.", max_length=900)],
     body: Body,
     cc: Recipients = None,
     bcc: Recipients = None,
     attachments: AttachmentPaths = None,
+    quote: Quote = False,
+    markdown: Markdown = False,
+    signature: Signature = False,
+    sender: Sender = None,
 ) -> Annotated[CallToolResult, WriteResult]:
-    """Send a reply in a message's conversation immediately. This cannot be undone."""
+    """Send a reply immediately. This cannot be undone."""
     session = get_session(ctx)
     original, thread = await fetch_original(session, message_id)
     assert original is not None
-    title = check_reply_subject(subject, original.subject)
-    message = OutgoingMessage(to, cc or [], bcc or [], title, body, attachments or [])
+    message = OutgoingMessage(
+        to=to,
+        cc=cc or [],
+        bcc=bcc or [],
+        subject=check_reply_subject(subject, original.subject),
+        body=body,
+        attachments=attachments or [],
+        markdown=markdown,
+        signature=signature,
+        sender=sender or "",
+        quotation=await fetch_quotation(session, message_id) if quote else None,
+    )
     data = await compose_message(session, message, original)
     response = await deliver(ctx, "POST", f"{USER_PATH}/messages/send", data, thread, "the reply")
     return build_result(_build_write_result(message, response))
+
+
+@server.write_tool("Forward a message", destructive=True, deferred=True)
+async def forward(
+    ctx: Ctx,
+    message_id: MessageId,
+    to: To,
+    sender_of_original: Annotated[
+        str, Field(description="The address that the message is from, for the user to see.", max_length=254)
+    ],
+    subject: Annotated[str, Field(description="The message's subject, for the user to see.", max_length=900)],
+    body: Annotated[str, Field(description="The text above the forwarded message.", max_length=500_000)] = "",
+    files: Annotated[
+        list[str] | None,
+        Field(description="Names of the message's own attachments to send along. Default: none.", max_length=100),
+    ] = None,
+    cc: Recipients = None,
+    bcc: Recipients = None,
+    attachments: AttachmentPaths = None,
+    markdown: Markdown = False,
+    signature: Signature = False,
+    sender: Sender = None,
+) -> Annotated[CallToolResult, WriteResult]:
+    """Forward a message immediately: its text as a person sees it, below a text of yours. This cannot be undone."""
+    session = get_session(ctx)
+    raw = await fetch_message(session, message_id)
+    headers = parse_headers(raw)
+    authors = {address.lower() for _, address in parse_mailboxes(headers.get("from", ""))}
+    if parse_recipient(sender_of_original).addr_spec.lower() not in authors:
+        raise ToolError(f"sender_of_original: the message is from {', '.join(sorted(authors)) or 'nobody'}; not sent")
+    message = OutgoingMessage(
+        to=to,
+        cc=cc or [],
+        bcc=bcc or [],
+        subject=check_forward_subject(subject, headers.get("subject", "")),
+        body=body,
+        attachments=attachments or [],
+        markdown=markdown,
+        signature=signature,
+        sender=sender or "",
+        quotation=await quote_message(session, raw, is_forward=True),
+        forwarded=await fetch_files(session, raw, files or []),
+    )
+    data = await compose_message(session, message, None)
+    response = await deliver(ctx, "POST", f"{USER_PATH}/messages/send", data, None, "the message")
+    return build_result(_build_write_result(message, response))
+
+
+@server.write_tool("Discard a draft", destructive=True, idempotent=True, deferred=True)
+async def discard_draft(
+    ctx: Ctx,
+    draft_id: DraftId,
+    subject: Annotated[str, Field(description="Its subject, for the user to see.", max_length=900)],
+) -> Annotated[CallToolResult, DiscardResult]:
+    """Delete a draft permanently. It does not go to the trash."""
+    session = get_session(ctx)
+    current = parse_headers((await fetch_draft(session, draft_id))["message"]).get("subject", "")
+    if not is_same_name(current, subject):
+        raise ToolError(f"subject: that of the draft is {current[:300]!r}; nothing was deleted")
+    await session.api.change("DELETE", f"{USER_PATH}/drafts/{draft_id}", what=f"the draft {draft_id}", retryable=True)
+    return build_result(DiscardResult(draft_id=draft_id, subject=current))
 
 
 def _build_write_result(message: OutgoingMessage, response: Raw, draft_id: str | None = None) -> WriteResult:
@@ -211,5 +347,5 @@ def _build_write_result(message: OutgoingMessage, response: Raw, draft_id: str |
         cc=list(message.cc) or None,
         bcc=list(message.bcc) or None,
         subject=message.subject,
-        attachments=base_names(message.attachments),
+        attachments=base_names([*(file.name for file in message.forwarded), *message.attachments]),
     )

@@ -69,14 +69,26 @@ class _Request:
 
 
 class GoogleApi:
-    """Client of the Google API at ``base_url``. ``service`` and ``scopes`` are named in error messages."""
+    """Client of the Google API at ``base_url``. ``service`` and ``scopes`` are named in error messages.
 
-    def __init__(self, *, token_source: TokenSource, base_url: str, service: str, scopes: Sequence[str]) -> None:
+    ``optional_scopes`` are scopes that its requests need and that logins do not ask for unless the config says so.
+    """
+
+    def __init__(
+        self,
+        *,
+        token_source: TokenSource,
+        base_url: str,
+        service: str,
+        scopes: Sequence[str],
+        optional_scopes: Sequence[str] = (),
+    ) -> None:
         self._client: httpx2.AsyncClient | None = None
         self._token_source = token_source
         self._base_url = base_url
         self._service = service
         self._scopes = scopes
+        self._optional_scopes = optional_scopes
 
     @property
     def _http_client(self) -> httpx2.AsyncClient:
@@ -334,7 +346,13 @@ class GoogleApi:
 
     def _error_from(self, response: ApiResponse, what: str) -> ApiError:
         return error_from_response(
-            response.status, response.headers, response.data, what=what, scopes=self._scopes, service=self._service
+            response.status,
+            response.headers,
+            response.data,
+            what=what,
+            scopes=self._scopes,
+            optional_scopes=self._optional_scopes,
+            service=self._service,
         )
 
 

@@ -1,11 +1,12 @@
 """Extracts text from a document: reads it from stdin, writes its text to stdout.
 
-    python -m mcpchat_servers.google.document_worker pdf|html
+    python -m mcpchat_servers.google.document_worker pdf|html|replies
 
 It runs as a separate process, so that untrusted documents are not parsed in the process that holds the token.
 """
 
 import io
+import json
 import logging
 import sys
 from collections.abc import Callable
@@ -15,6 +16,25 @@ ENCRYPTED = 3  # exit code if a PDF needs a password
 TOO_COMPLEX = 4  # exit code if what HTML shows cannot be told
 TIME_LIMIT = 30  # seconds
 MAX_TEXT_LENGTH = 5_000_000  # characters
+_QUOTE_LANGUAGES = [
+    "cs",
+    "da",
+    "de",
+    "en",
+    "es",
+    "fi",
+    "fr",
+    "it",
+    "ja",
+    "ko",
+    "nl",
+    "no",
+    "pl",
+    "pt",
+    "sv",
+    "tr",
+    "zh",
+]
 _RECURSION_LIMIT = 10_000  # function calls; deeply nested HTML needs two for each element
 _MEMORY_LIMIT = 2**30  # bytes
 
@@ -33,7 +53,11 @@ def main() -> int:
         remaining -= len(text)
         return remaining > 0
 
-    extractors: dict[str, Callable[[bytes, Callable[[str], bool]], int]] = {"pdf": _extract_pdf, "html": _extract_html}
+    extractors: dict[str, Callable[[bytes, Callable[[str], bool]], int]] = {
+        "pdf": _extract_pdf,
+        "html": _extract_html,
+        "replies": _extract_replies,
+    }
     code = extractors[sys.argv[1]](data, write)
     if remaining < 0:
         sys.stdout.buffer.write(b"\n\n[the rest of the text is left out]")
@@ -77,6 +101,15 @@ def _extract_html(data: bytes, write: Callable[[str], bool]) -> int:
     except TooComplexError:
         return TOO_COMPLEX
     write(f"{hidden.passages} {hidden.descriptions}\n{text}")
+    return 0
+
+
+def _extract_replies(data: bytes, write: Callable[[str], bool]) -> int:
+    """Read a JSON array of the texts of messages, and write it without what they quote of other messages."""
+    from mailparser_reply import EmailReplyParser
+
+    parser = EmailReplyParser(languages=_QUOTE_LANGUAGES)
+    write(json.dumps([parser.parse_reply(text=text) or "" for text in json.loads(data)]))
     return 0
 
 

@@ -78,11 +78,19 @@ def parse_error(body: bytes) -> tuple[set[str], str, str]:
 
 
 def error_from_response(
-    status: int, headers: Mapping[str, str], body: bytes, *, what: str, scopes: Sequence[str], service: str
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    what: str,
+    scopes: Sequence[str],
+    optional_scopes: Sequence[str] = (),
+    service: str,
 ) -> ApiError:
     """Return the error for a response other than 401.
 
-    ``what`` names the requested item; ``scopes`` and ``service`` are the server's.
+    ``what`` names the requested item; ``scopes`` and ``service`` are the server's. ``optional_scopes`` are needed for
+    this request and not asked for by default.
     """
     reason_set, message, service_name = parse_error(body)
     reason = next(
@@ -90,7 +98,16 @@ def error_from_response(
         next(iter(sorted(reason_set)), ""),
     )
     return ApiError(
-        _explain(status, headers, reason_set, message, what=what, scopes=scopes, service=service_name or service),
+        _explain(
+            status,
+            headers,
+            reason_set,
+            message,
+            what=what,
+            scopes=scopes,
+            optional_scopes=optional_scopes,
+            service=service_name or service,
+        ),
         status=status,
         reason=reason,
     )
@@ -104,9 +121,18 @@ def _explain(
     *,
     what: str,
     scopes: Sequence[str],
+    optional_scopes: Sequence[str],
     service: str,
 ) -> str:
-    if reason_set & _SCOPE_REASONS or 'error="insufficient_scope"' in headers.get("www-authenticate", ""):
+    is_unscoped = reason_set & _SCOPE_REASONS or 'error="insufficient_scope"' in headers.get("www-authenticate", "")
+    if is_unscoped and optional_scopes:
+        names = ", ".join(f'"{scope}"' for scope in (*scopes, *optional_scopes))
+        return (
+            f"not granted: this needs the scope {' and '.join(optional_scopes)}, which a login does not ask for by "
+            f"default. The user writes scopes = [{names}] into this server's table in mcpchat's config, then runs "
+            f"{SIGN_IN_COMMAND}."
+        )
+    if is_unscoped:
         scope_text = " or ".join(scopes)
         return (
             f"not granted: this needs the scope {scope_text}. Run {SIGN_IN_COMMAND} and tick everything it asks for "

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
+from urllib.parse import urlsplit
 
 from mcp.server import CacheHint, MCPServer
 from mcp.server.mcpserver import Context
@@ -25,6 +26,8 @@ from mcpchat_servers.google.text_extraction import MAX_PAGE_LENGTH, TextCache
 BASE_URL_VARIABLE = "GOOGLE_API_URL"
 HOUR_MS = 3_600_000  # milliseconds
 DAY_MS = 24 * HOUR_MS
+_LENGTH_LIMITS = frozenset({"minLength", "maxLength", "minItems", "maxItems", "pattern"})
+_DEFERRED_META: dict[str, Any] = {"mcpchat/deferLoading": True}  # on a tool that is seldom used
 _TOKEN_EXPIRED_META: dict[str, Any] = {"mcpchat/auth": "expired"}
 _logger = logging.getLogger(__name__)
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -37,17 +40,26 @@ class Session:
     api: GoogleApi
     folders: AllowedFolders
     text_cache: TextCache
+    other_apis: Mapping[str, GoogleApi] = field(default_factory=dict)  # by name: see GoogleServer
     cache: dict[str, Any] = field(default_factory=dict)  # responses to reuse, such as the account's address
+
+
+@dataclass(frozen=True)
+class OtherApi:
+    """A further API that a server uses: its base URL, and the scopes that it needs beside those of the server."""
+
+    base_url: str
+    optional_scopes: tuple[str, ...] = ()
 
 
 Ctx = Context[Session, Any]
 
 Cursor = Annotated[
     str | None,
-    Field(description="next_cursor of the last page, with the same other arguments.", max_length=4096),
+    Field(description="next_cursor of the last page.", max_length=4096),
 ]
-Offset = Annotated[int, Field(description="The character to start at: next_offset of the previous piece.", ge=0)]
-Limit = Annotated[int, Field(description="Maximum number of characters.", ge=100, le=MAX_PAGE_LENGTH)]
+Offset = Annotated[int, Field(description="next_offset of the previous piece.", ge=0)]
+Limit = Annotated[int, Field(description="Characters.", ge=100, le=MAX_PAGE_LENGTH)]
 
 
 class _RawStringArguments(FuncMetadata):
@@ -68,7 +80,8 @@ class _RawStringArguments(FuncMetadata):
 class GoogleServer(MCPServer[Session]):
     """MCP server for one Google API.
 
-    ``scopes`` are the narrowest OAuth scopes for all tools, ``read_only_scopes`` those for the read tools.
+    ``scopes`` are the narrowest OAuth scopes for the tools, ``read_only_scopes`` those for the read tools.
+    ``other_apis`` are further APIs by the name by which a session has them.
     """
 
     def __init__(
@@ -81,6 +94,7 @@ class GoogleServer(MCPServer[Session]):
         scopes: Sequence[str],
         read_only_scopes: Sequence[str],
         accepts_folders: bool,
+        other_apis: Mapping[str, OtherApi] | None = None,
     ) -> None:
         # Otherwise the SDK sets up a log handler that draws boxes of 80 columns.
         logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
@@ -101,6 +115,8 @@ class GoogleServer(MCPServer[Session]):
         self.read_only_scopes = tuple(read_only_scopes)
         self.accepts_folders = accepts_folders
         self._base_url = base_url
+        self._has_own_url = False  # whether the environment sets the base URL of every API
+        self._other_apis = other_apis or {}
         self._folders = AllowedFolders(())
         self._token_source: TokenSource = find_token_source({}, ())
         self._write_tools: list[str] = []
@@ -109,33 +125,38 @@ class GoogleServer(MCPServer[Session]):
 
     # Tools.
 
-    def read_tool(self, title: str) -> Callable[[_Function], _Function]:
-        """Register a tool that changes nothing at Google."""
-        return self._register_tool(
-            title, ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True)
-        )
+    def read_tool(self, title: str, *, deferred: bool = False) -> Callable[[_Function], _Function]:
+        """Register a tool that changes nothing at Google. A ``deferred`` one is sent only to a model that asks."""
+        hints = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True)
+        return self._register_tool(title, hints, deferred=deferred)
 
     def write_tool(
-        self, title: str, *, destructive: bool = False, idempotent: bool = False
+        self, title: str, *, destructive: bool = False, idempotent: bool = False, deferred: bool = False
     ) -> Callable[[_Function], _Function]:
         """Register a tool that changes something. --read-only removes it."""
         hints = ToolAnnotations(
             read_only_hint=False, destructive_hint=destructive, idempotent_hint=idempotent, open_world_hint=True
         )
-        return self._register_tool(title, hints, registry=self._write_tools)
+        return self._register_tool(title, hints, registry=self._write_tools, deferred=deferred)
 
-    def save_tool(self, title: str) -> Callable[[_Function], _Function]:
+    def save_tool(self, title: str, *, deferred: bool = False) -> Callable[[_Function], _Function]:
         """Register a tool that changes nothing at Google but creates a local file in an allowed folder."""
         hints = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False)
-        return self._register_tool(title, hints, registry=self._save_tools)
+        return self._register_tool(title, hints, registry=self._save_tools, deferred=deferred)
 
     def _register_tool(
-        self, title: str, hints: ToolAnnotations, *, registry: list[str] | None = None
+        self, title: str, hints: ToolAnnotations, *, deferred: bool, registry: list[str] | None = None
     ) -> Callable[[_Function], _Function]:
         def register(function: _Function) -> _Function:
             name = function.__name__
             hints.open_world_hint = True
-            self.add_tool(function, title=title, description=_collapse_whitespace(function.__doc__), annotations=hints)
+            self.add_tool(
+                function,
+                title=title,
+                description=_collapse_whitespace(function.__doc__),
+                annotations=hints,
+                meta=_DEFERRED_META if deferred else None,
+            )
             tool = self._tool_manager.get_tool(name)
             assert tool is not None
             tool.fn_metadata = _RawStringArguments(**dict(tool.fn_metadata))
@@ -146,10 +167,12 @@ class GoogleServer(MCPServer[Session]):
         return register
 
     async def list_tools(self) -> list[Tool]:
-        """Return the tools, with input schemas that reject unknown arguments and contain no redundant titles."""
+        """Return the tools, with input schemas that reject unknown arguments and contain what a model can use."""
         tools = await super().list_tools()
         for tool in tools:
-            tool.input_schema = {**_simplify_schema(tool.input_schema), "additionalProperties": False}
+            simplified = _simplify_schema(tool.input_schema)
+            properties = {name: _remove_limits(schema) for name, schema in simplified.get("properties", {}).items()}
+            tool.input_schema = {**simplified, "properties": properties, "additionalProperties": False}
             tool.output_schema = _simplify_schema(tool.output_schema) if tool.output_schema else None
         return tools
 
@@ -188,13 +211,30 @@ class GoogleServer(MCPServer[Session]):
 
     @asynccontextmanager
     async def _open_session(self, server: "MCPServer[Session]") -> AsyncIterator[Session]:
-        service = f"{self.name}.googleapis.com"
-        api = GoogleApi(token_source=self._token_source, base_url=self._base_url, service=service, scopes=self.scopes)
-        self.current_session = Session(api=api, folders=self._folders, text_cache=TextCache())
+        api = self._build_api(self._base_url, f"{self.name}.googleapis.com")
+        others = {
+            name: self._build_api(
+                self._base_url if self._has_own_url else other.base_url,
+                urlsplit(other.base_url).hostname or "",
+                other.optional_scopes,
+            )
+            for name, other in self._other_apis.items()
+        }
+        self.current_session = Session(api=api, folders=self._folders, text_cache=TextCache(), other_apis=others)
         try:
             yield self.current_session
         finally:
-            await api.close()
+            for opened in (api, *others.values()):
+                await opened.close()
+
+    def _build_api(self, base_url: str, service: str, optional_scopes: Sequence[str] = ()) -> GoogleApi:
+        return GoogleApi(
+            token_source=self._token_source,
+            base_url=base_url,
+            service=service,
+            scopes=self.scopes,
+            optional_scopes=optional_scopes,
+        )
 
     def main(self) -> None:
         """Serve on stdin and stdout until stdin closes. Exits with code 2 if the options are wrong."""
@@ -229,6 +269,7 @@ class GoogleServer(MCPServer[Session]):
             for name in self._write_tools:
                 self.remove_tool(name)
         try:
+            self._has_own_url = bool(environ.get(BASE_URL_VARIABLE))
             self._base_url = check_base_url(environ.get(BASE_URL_VARIABLE) or self._base_url)
         except ValueError as error:
             parser.error(f"{BASE_URL_VARIABLE}: {error}")
@@ -295,6 +336,16 @@ def _simplify_schema(schema: Any) -> Any:
             del simplified["anyOf"], simplified["default"]
             simplified = {**rest[0], **simplified}
     return simplified
+
+
+def _remove_limits(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return an argument's schema without limits of lengths and what is the default anyway: a call is checked here."""
+    kept = {key: value for key, value in schema.items() if key not in _LENGTH_LIMITS}
+    if kept.get("default") is False or kept.get("default") == "":
+        del kept["default"]
+    if isinstance(kept.get("items"), dict):
+        kept["items"] = _remove_limits(kept["items"])
+    return kept
 
 
 def _describe_invalid_arguments(name: str, error: ValidationError) -> str:

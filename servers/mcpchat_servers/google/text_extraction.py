@@ -2,9 +2,11 @@
 
 import asyncio
 import codecs
+import json
 import os
 import re
 import sys
+from collections.abc import Sequence
 from typing import Annotated, NamedTuple
 
 from mcp.server.mcpserver.exceptions import ToolError
@@ -15,6 +17,7 @@ from mcpchat_servers.google.document_worker import ENCRYPTED, TIME_LIMIT
 PAGE_LENGTH = 20_000  # characters that a call returns by default
 MAX_PAGE_LENGTH = 100_000
 MAX_HTML_LENGTH = 500_000  # characters; the rest is left out
+MAX_REPLY_LENGTH = 8000  # characters of a message in a summary: finding quotations takes quadratic time
 MAX_PDF_BYTES = 50 * 2**20
 _TEXT_TYPES = re.compile(
     r"text/|application/(json|xml|javascript|x-yaml|yaml|toml|sql|x-sh|csv|rtf|x-ndjson)|[^;]*\+(json|xml)"
@@ -189,6 +192,23 @@ async def pdf_to_text(data: bytes, what: str) -> str:
     if not text.strip():
         raise ToolError(f"{what}: it has no text, only images (a scan?): download it")
     return text
+
+
+async def cut_quotations(texts: Sequence[str]) -> list[str]:
+    """Return the texts of messages without what they quote of other messages.
+
+    A long one is cut after MAX_REPLY_LENGTH characters. If quotations cannot be found, the texts are returned whole.
+    """
+    shortened = [
+        text if len(text) <= MAX_REPLY_LENGTH else f"{text[:MAX_REPLY_LENGTH]}\n[the rest is left out]"
+        for text in texts
+    ]
+    code, output = await _run_document_worker("replies", json.dumps(shortened).encode())
+    try:
+        replies = json.loads(output) if code == 0 else shortened
+    except ValueError:  # longer than the worker may write
+        replies = shortened
+    return [str(reply).strip() or text for reply, text in zip(replies, shortened, strict=True)]
 
 
 async def _run_document_worker(kind: str, data: bytes) -> tuple[int, str]:

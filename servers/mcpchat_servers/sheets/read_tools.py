@@ -1,5 +1,7 @@
 """Sheets tools that change nothing: spreadsheet metadata, ranges, pages of rows."""
 
+import csv
+import io
 import json
 from collections.abc import Sequence
 from typing import Annotated, Literal
@@ -13,6 +15,8 @@ from mcpchat_servers.google.ids import FileId, parse_file_id
 from mcpchat_servers.google.server import Ctx, Cursor, Session, build_result, get_session
 from mcpchat_servers.sheets.a1 import CellRange, format_column, parse_range
 from mcpchat_servers.sheets.api_calls import (
+    CHART_FIELDS,
+    SPREADSHEET_FIELDS,
     SPREADSHEETS_PATH,
     Cell,
     Range,
@@ -49,14 +53,25 @@ class RangePage(RangeOfCells):
     note: str | None = None
 
 
+class CsvPage(BaseModel):
+    """A page of a range as CSV."""
+
+    range: str
+    csv: str
+    next_cursor: Annotated[str | None, Field(description="For the next page; missing at the end.")] = None
+    note: str | None = None
+
+
 class RangesResult(BaseModel):
     ranges: list[RangeOfCells]
 
 
 @server.read_tool("Get a spreadsheet's sheets")
 async def get_spreadsheet(ctx: Ctx, spreadsheet_id: FileId) -> Annotated[CallToolResult, Spreadsheet]:
-    """Get a spreadsheet's title, its sheets with their sizes, and its named ranges; no cells."""
-    return build_result(parse_spreadsheet(await fetch_spreadsheet(get_session(ctx), parse_file_id(spreadsheet_id))))
+    """Get a spreadsheet's title, its sheets with their sizes, its named ranges and charts; no cells."""
+    fields = f"{SPREADSHEET_FIELDS},{CHART_FIELDS}"
+    raw = await fetch_spreadsheet(get_session(ctx), parse_file_id(spreadsheet_id), fields)
+    return build_result(parse_spreadsheet(raw))
 
 
 @server.read_tool("Read a range")
@@ -72,8 +87,21 @@ async def read_range(
     cursor: Cursor = None,
 ) -> Annotated[CallToolResult, RangePage]:
     """Read the cells of a range, one page of rows at a time."""
-    session, file_id = get_session(ctx), parse_file_id(spreadsheet_id)
-    full_range = await resolve_range(session, file_id, range)
+    value = await _read_page(get_session(ctx), parse_file_id(spreadsheet_id), range, values, max_rows, cursor)
+    lines = [f"{value.first_row + index}: {_to_json(row)}" for index, row in enumerate(value.rows)] or [
+        f"(the rows from {value.first_row} on are empty)"
+    ]
+    footer = f"\n[more rows: cursor={value.next_cursor}]" if value.next_cursor is not None else ""
+    return build_result(
+        value, f"{value.range}\n" + "\n".join(lines) + footer + (f"\n[{value.note}]" if value.note else "")
+    )
+
+
+async def _read_page(
+    session: Session, file_id: str, text: str, values: ValueRendering, max_rows: int, cursor: str | None
+) -> RangePage:
+    """Read a page of the rows of a range. Raises ToolError."""
+    full_range = await resolve_range(session, file_id, text)
     top = _parse_cursor(cursor, full_range)
     row_count = max(1, min(max_rows, MAX_PAGE_CELLS // full_range.width, full_range.bottom - top + 1))
     page = full_range.with_rows(top, top + row_count - 1)
@@ -90,18 +118,31 @@ async def read_range(
             session, file_id, full_range.with_rows(page.bottom + 1, full_range.bottom), values
         )
     page = full_range.with_rows(top, top + len(page_rows) - 1) if page_rows else page
-    value = RangePage(
+    return RangePage(
         range=str(page),
         first_row=top,
         rows=page_rows,
         next_cursor=None if next_row is None else str(next_row),
         note=note,
     )
-    lines = [f"{top + index}: {_to_json(row)}" for index, row in enumerate(page_rows)] or [
-        f"(rows {top} to {page.bottom} are empty)"
-    ]
-    footer = f"\n[more rows: cursor={next_row}]" if next_row is not None else ""
-    return build_result(value, f"{page}\n" + "\n".join(lines) + footer + (f"\n[{note}]" if note else ""))
+
+
+@server.read_tool("Read a range as CSV", deferred=True)
+async def read_csv(
+    ctx: Ctx,
+    spreadsheet_id: FileId,
+    range: Range,  # noqa: A002
+    values: ValueRendering = "formatted",
+    max_rows: Annotated[int, Field(description="Rows of a page.", ge=1, le=5000)] = 1000,
+    cursor: Cursor = None,
+) -> Annotated[CallToolResult, CsvPage]:
+    """Read the cells of a range as CSV (RFC 4180), one page of rows at a time."""
+    page = await _read_page(get_session(ctx), parse_file_id(spreadsheet_id), range, values, max_rows, cursor)
+    text = io.StringIO()
+    csv.writer(text).writerows([["" if cell is None else cell for cell in row] for row in page.rows])
+    value = CsvPage(range=page.range, csv=text.getvalue(), next_cursor=page.next_cursor, note=page.note)
+    footer = f"[more rows: cursor={page.next_cursor}]" if page.next_cursor is not None else ""
+    return build_result(value, text.getvalue() + footer + (f"\n[{page.note}]" if page.note else ""))
 
 
 @server.read_tool("Read several ranges")

@@ -1,7 +1,8 @@
 """The Google Sheets MCP server: name, instructions, scopes."""
 
-from mcpchat_servers.google.server import GoogleServer
+from mcpchat_servers.google.server import GoogleServer, OtherApi
 
+DRIVE_API = "drive"  # creates a spreadsheet in a folder, which needs a scope of its own
 _SCOPE_PREFIX = "https://www.googleapis.com/auth/"
 
 server = GoogleServer(
@@ -16,4 +17,5 @@ server = GoogleServer(
     scopes=[f"{_SCOPE_PREFIX}spreadsheets"],
     read_only_scopes=[f"{_SCOPE_PREFIX}spreadsheets.readonly"],
     accepts_folders=False,
+    other_apis={DRIVE_API: OtherApi("https://www.googleapis.com", (f"{_SCOPE_PREFIX}drive",))},
 )

@@ -1,16 +1,15 @@
 """Sheets tools that write: rows, ranges, sheets, spreadsheets."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import CallToolResult
 from pydantic import BaseModel, Field
 
-from mcpchat_servers.google.display_names import is_same_name
 from mcpchat_servers.google.ids import FileId, parse_file_id
-from mcpchat_servers.google.server import Ctx, Session, build_result, get_session
-from mcpchat_servers.sheets.a1 import CellRange, parse_range
+from mcpchat_servers.google.server import Ctx, build_result, get_session
+from mcpchat_servers.sheets.a1 import CellRange, Sheet, parse_range
 from mcpchat_servers.sheets.api_calls import (
     SPREADSHEET_FIELDS,
     SPREADSHEETS_PATH,
@@ -18,24 +17,20 @@ from mcpchat_servers.sheets.api_calls import (
     Range,
     SheetInfo,
     Spreadsheet,
+    Title,
+    batch_update,
+    fetch_if_titled,
     fetch_spreadsheet,
     parse_layout,
     parse_sheet,
     parse_spreadsheet,
     values_path,
 )
-from mcpchat_servers.sheets.server import server
+from mcpchat_servers.sheets.server import DRIVE_API, server
 
 MAX_WRITTEN_CELLS = 50_000  # per call
+SPREADSHEET_TYPE = "application/vnd.google-apps.spreadsheet"
 
-Title = Annotated[
-    str,
-    Field(
-        description="Its current title, for the user to see. Any other is refused.",
-        min_length=1,
-        max_length=500,
-    ),
-]
 Rows = Annotated[
     list[list[Cell]],
     Field(
@@ -65,6 +60,17 @@ class WriteResult(BaseModel):
     note: str | None = None
 
 
+class WriteResults(BaseModel):
+    ranges: list[WriteResult]
+
+
+class RangeToWrite(BaseModel):
+    """A range and its new cells."""
+
+    range: Range
+    rows: Rows
+
+
 class ClearResult(BaseModel):
     range: str
 
@@ -89,7 +95,7 @@ async def append_rows(
     """Add rows below the last row of a table. Never overwrites cells."""
     session, file_id = get_session(ctx), parse_file_id(spreadsheet_id)
     _check_size(rows)
-    table = parse_range(range, *parse_layout(await _fetch_if_titled(session, file_id, title)))
+    table = parse_range(range, *parse_layout(await fetch_if_titled(session, file_id, title)))
     if "!" not in range and table.top == table.left == 1 and table.height > 1:
         # A sheet's name means the table at A1. If the range were the whole sheet, Google would take the last cells that
         # look like a table, and start at their first column.
@@ -117,16 +123,7 @@ async def write_range(
     """Overwrite cells, from the range's first cell on."""
     session, file_id = get_session(ctx), parse_file_id(spreadsheet_id)
     _check_size(rows)
-    layout = parse_layout(await _fetch_if_titled(session, file_id, title))
-    target = parse_range(range, *layout)
-    height, width = len(rows), max(map(len, rows))
-    if target.height == target.width == 1:  # the top left cell of the area to write
-        sheet = next(candidate for candidate in layout[0] if candidate.title == target.sheet)
-        available = CellRange(target.sheet, target.top, target.left, sheet.rows, sheet.columns)
-    else:
-        available = target
-    if height > available.height or width > available.width:
-        raise ToolError(f"{height} rows of {width} cells do not fit into {available}; append_rows adds new rows")
+    target = _find_target(range, rows, *parse_layout(await fetch_if_titled(session, file_id, title)))
     response = await session.api.change(
         "PUT",
         values_path(file_id, target),
@@ -138,6 +135,41 @@ async def write_range(
     return build_result(_build_write_result(response, rows, entered))
 
 
+@server.write_tool("Write several ranges", destructive=True, idempotent=True, deferred=True)
+async def write_ranges(
+    ctx: Ctx,
+    spreadsheet_id: FileId,
+    title: Title,
+    ranges: Annotated[list[RangeToWrite], Field(min_length=1, max_length=50)],
+    entered: InputMode = "raw",
+) -> Annotated[CallToolResult, WriteResults]:
+    """Overwrite the cells of several ranges in one request: if one cannot be written, none is."""
+    session, file_id = get_session(ctx), parse_file_id(spreadsheet_id)
+    _check_size([row for item in ranges for row in item.rows])
+    layout = parse_layout(await fetch_if_titled(session, file_id, title))
+    targets = [_find_target(item.range, item.rows, *layout) for item in ranges]
+    for number, target in enumerate(targets):
+        for other in targets[:number]:
+            if _overlap(target, other):
+                raise ToolError(f"the ranges {other} and {target} overlap; nothing was written")
+    data = [
+        {"range": str(target), "majorDimension": "ROWS", "values": item.rows}
+        for target, item in zip(targets, ranges, strict=True)
+    ]
+    response = await session.api.change(
+        "POST",
+        f"{SPREADSHEETS_PATH}/{file_id}/values:batchUpdate",
+        {"valueInputOption": entered.upper(), "data": data},
+        what=f"the ranges of {title!r}",
+        retryable=True,
+    )
+    results = [
+        _build_write_result(raw, item.rows, entered)
+        for raw, item in zip(response.get("responses") or (), ranges, strict=False)
+    ]
+    return build_result(WriteResults(ranges=results))
+
+
 @server.write_tool("Clear a range", destructive=True, idempotent=True)
 async def clear_range(
     ctx: Ctx,
@@ -147,7 +179,7 @@ async def clear_range(
 ) -> Annotated[CallToolResult, ClearResult]:
     """Empty the cells of a range. Their formatting is kept."""
     session, file_id = get_session(ctx), parse_file_id(spreadsheet_id)
-    target = parse_range(range, *parse_layout(await _fetch_if_titled(session, file_id, title)))
+    target = parse_range(range, *parse_layout(await fetch_if_titled(session, file_id, title)))
     response = await session.api.change(
         "POST", f"{values_path(file_id, target)}:clear", {}, what=f"{target}", retryable=True
     )
@@ -162,9 +194,14 @@ async def create_spreadsheet(
     rows: Annotated[
         list[list[Cell]] | None, Field(description="The rows of the first sheet.", max_length=MAX_WRITTEN_CELLS)
     ] = None,
+    folder_id: Annotated[
+        str | None, Field(description="Id or link of a folder of Drive. Default: My Drive.", max_length=2000)
+    ] = None,
 ) -> Annotated[CallToolResult, Spreadsheet]:
-    """Create a spreadsheet in My Drive, empty or with rows in its first sheet."""
+    """Create a spreadsheet, empty or with rows in its first sheet. A folder needs the drive scope."""
     _check_size(rows or [])
+    if folder_id:
+        return await _create_in_folder(ctx, title, sheets or ["Sheet1"], rows or [], parse_file_id(folder_id))
     sheet_specs: list[dict[str, Any]] = [{"properties": {"title": name}} for name in sheets or ["Sheet1"]]
     if rows:
         size = {"rowCount": max(1000, len(rows)), "columnCount": max(26, *map(len, rows))}
@@ -181,6 +218,42 @@ async def create_spreadsheet(
     return build_result(parse_spreadsheet(response))
 
 
+async def _create_in_folder(
+    ctx: Ctx, title: str, sheets: Sequence[str], rows: Sequence[Sequence[Cell]], folder_id: str
+) -> CallToolResult:
+    """Create a spreadsheet through Drive, because the Sheets API knows no folders, then fill it."""
+    session = get_session(ctx)
+    body = {"name": title, "mimeType": SPREADSHEET_TYPE, "parents": [folder_id]}
+    created = await session.other_apis[DRIVE_API].change(
+        "POST",
+        "drive/v3/files",
+        body,
+        what=f"the folder {folder_id}",
+        retryable=False,
+        params={"fields": "id", "supportsAllDrives": True},
+    )
+    file_id = str(created["id"])
+    first = (await fetch_spreadsheet(session, file_id))["sheets"][0]["properties"]
+    size = {"rowCount": max(1000, len(rows)), "columnCount": max(26, *map(len, rows), 0)}
+    sheet_id = first.get("sheetId", 0)
+    requests: list[dict[str, Any]] = [
+        {
+            "updateSheetProperties": {
+                "properties": {"sheetId": sheet_id, "title": sheets[0], "gridProperties": size},
+                "fields": "title,gridProperties(rowCount,columnCount)",
+            }
+        },
+        *({"addSheet": {"properties": {"title": name}}} for name in sheets[1:]),
+    ]
+    if rows:
+        cells = [{"values": [_to_entered_value(cell) for cell in row]} for row in rows]
+        start = {"sheetId": sheet_id, "rowIndex": 0, "columnIndex": 0}
+        requests.append({"updateCells": {"rows": cells, "fields": "userEnteredValue", "start": start}})
+    what = f"the spreadsheet {title!r} was created as {file_id}, but is still empty"
+    await batch_update(session, file_id, requests, what=what, retryable=False)
+    return build_result(parse_spreadsheet(await fetch_spreadsheet(session, file_id)))
+
+
 @server.write_tool("Add a sheet")
 async def add_sheet(
     ctx: Ctx,
@@ -192,30 +265,44 @@ async def add_sheet(
 ) -> Annotated[CallToolResult, SheetInfo]:
     """Add an empty sheet to a spreadsheet."""
     session, file_id = get_session(ctx), parse_file_id(spreadsheet_id)
-    await _fetch_if_titled(session, file_id, title)
+    await fetch_if_titled(session, file_id, title)
     properties = {"title": name, "gridProperties": {"rowCount": rows, "columnCount": columns}}
-    response = await session.api.change(
-        "POST",
-        f"{SPREADSHEETS_PATH}/{file_id}:batchUpdate",
-        {"requests": [{"addSheet": {"properties": properties}}]},
-        what=f"the sheet {name!r}",
-        retryable=False,
+    replies = await batch_update(
+        session, file_id, [{"addSheet": {"properties": properties}}], what=f"the sheet {name!r}"
     )
-    return build_result(parse_sheet(response["replies"][0]["addSheet"]["properties"]))
+    return build_result(parse_sheet(replies[0]["addSheet"]["properties"]))
 
 
-async def _fetch_if_titled(session: Session, spreadsheet_id: str, title: str) -> dict[str, Any]:
-    """Return a spreadsheet's metadata if its title is ``title``; raises ToolError if not.
+def _find_target(
+    text: str, rows: Sequence[Sequence[Cell]], sheets: Sequence[Sheet], named_ranges: Mapping[str, CellRange]
+) -> CellRange:
+    """Return the range to write. Raises ToolError if the rows do not fit into it.
 
-    The user who approved the call saw this title, and approved no other spreadsheet.
+    A single cell is the top left one of the area to write.
     """
-    raw = await fetch_spreadsheet(session, spreadsheet_id)
-    current_title = str((raw.get("properties") or {}).get("title", ""))
-    if not is_same_name(current_title, title):
-        raise ToolError(
-            f"title: the spreadsheet {spreadsheet_id} is called {current_title!r}, not {title!r}; nothing was changed"
-        )
-    return raw
+    target = parse_range(text, sheets, named_ranges)
+    height, width = len(rows), max(map(len, rows))
+    available = target
+    if target.height == target.width == 1:
+        sheet = next(candidate for candidate in sheets if candidate.title == target.sheet)
+        available = CellRange(target.sheet, target.top, target.left, sheet.rows, sheet.columns)
+    if height > available.height or width > available.width:
+        raise ToolError(f"{height} rows of {width} cells do not fit into {available}; append_rows adds new rows")
+    return (
+        target
+        if available is target
+        else CellRange(target.sheet, target.top, target.left, target.top + height - 1, target.left + max(width, 1) - 1)
+    )
+
+
+def _overlap(first: CellRange, second: CellRange) -> bool:
+    return (
+        first.sheet == second.sheet
+        and first.top <= second.bottom
+        and second.top <= first.bottom
+        and first.left <= second.right
+        and second.left <= first.right
+    )
 
 
 def _check_size(rows: Sequence[Sequence[Cell]]) -> None:

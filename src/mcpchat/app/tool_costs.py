@@ -14,7 +14,7 @@ from mcpchat.core.usage import REQUESTS, ToolUsage
 from mcpchat.engine.context_window import ALWAYS_PROBE
 from mcpchat.engine.session import add_server_notes
 from mcpchat.engine.token_estimate import INITIAL_WEIGHT_PER_TOKEN, text_weight, tool_weight
-from mcpchat.engine.tool_search import choose_tools
+from mcpchat.engine.tool_search import choose_tools, split_deferred
 from mcpchat.errors import McpChatError, NoModelConfigured
 from mcpchat.models.selection import ModelSelector
 
@@ -23,10 +23,12 @@ from mcpchat.models.selection import ModelSelector
 class ToolCosts:
     """About how many tokens each tool's definition takes, the largest first, and what a request to the model has.
 
+    ``deferred`` are the qualified names of the tools that are sent only if the model searches for them.
     ``request`` is None if no model can be selected; ``problem`` says why.
     """
 
     tools: Sequence[tuple[ToolSpec, int]]
+    deferred: frozenset[str] = frozenset()
     request: ToolUsage | None = None
     problem: str = ""
 
@@ -36,6 +38,14 @@ class ToolCosts:
         totals: dict[str, int] = {}
         for spec, tokens in self.tools:
             totals[spec.server] = totals.get(spec.server, 0) + tokens
+        return totals
+
+    @property
+    def sent(self) -> Mapping[str, int]:
+        """The tokens of the definitions of each server that are not deferred."""
+        totals = dict.fromkeys(self.servers, 0)
+        for spec, tokens in self.tools:
+            totals[spec.server] += tokens if spec.qualified_name not in self.deferred else 0
         return totals
 
 
@@ -56,7 +66,13 @@ async def measure_tool_costs(context: RunContext, specs: Sequence[ToolSpec], not
     finally:
         await selector.aclose()
     tools = [(spec, round(weight * ratio)) for weight, spec in weights]
-    return ToolCosts(tools=tools, request=request, problem=problem)
+    _, deferred = split_deferred(specs, tool_search_settings(context.config))
+    return ToolCosts(
+        tools=tools,
+        deferred=frozenset(spec.qualified_name for spec in deferred),
+        request=request,
+        problem=problem,
+    )
 
 
 async def _measure_request(

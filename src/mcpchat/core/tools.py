@@ -35,7 +35,8 @@ class ToolSpec(Struct, frozen=True, kw_only=True):
     ``trusted`` and ``account`` come from the config: whether the server's annotations are trusted, and which account it
     uses. ``server_title`` is the server's own title. ``origin`` is the fingerprint of the original definition; it is
     set only if secrets were redacted from the definition. ``task_support`` is whether a server of revision 2025-11-25
-    may, or must, run the tool as a task.
+    may, or must, run the tool as a task. ``deferred`` is whether the server asks that the model gets the tool only by a
+    search, because it is seldom used.
     """
 
     server: str
@@ -50,6 +51,7 @@ class ToolSpec(Struct, frozen=True, kw_only=True):
     server_title: str = ""
     origin: str = ""
     task_support: Literal["", "optional", "required"] = ""
+    deferred: bool = False
 
     @property
     def definition(self) -> dict[str, Any]:

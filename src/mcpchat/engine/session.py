@@ -23,6 +23,7 @@ from mcpchat.engine.tool_results import truncate_middle
 from mcpchat.engine.tool_search import (
     ToolSearchSettings,
     ToolSelection,
+    add_deferred_lines,
     add_server_lines,
     choose_tools,
     describe_left_out,
@@ -371,7 +372,9 @@ def _with_messages(request: ModelRequest, history: Sequence[Message]) -> ModelRe
 
 
 def add_server_notes(instructions: str, selection: ToolSelection, notes: Mapping[str, str]) -> str:
-    """The instructions, followed by what the servers say of themselves: a line of each if tools are searched for."""
+    """The instructions, followed by what the servers say of themselves: one line of each if they are searched."""
+    if selection.deferred:
+        return add_deferred_lines(add_server_instructions(instructions, notes), selection.deferred)
     if selection.searched:
         return add_server_lines(instructions, describe_servers(selection.reachable.values(), notes))
     return add_server_instructions(instructions, notes)

@@ -30,6 +30,7 @@ _MAX_SCHEMAS = 16_000  # characters of the schemas of one answer
 _MAX_LINE, _MIN_LINE, _MAX_NOTES = 150, 40, 1000  # characters of what is said of a tool or a server
 _MAX_SERVER_LINES = 6000  # characters of the lines of all servers
 _FEW_RESULTS = 3
+_SEARCH_PAIR: Mapping[str, ToolSpec] = {tool.model_name: tool for tool in (SEARCH_TOOLS, CALL_TOOL)}
 _LEFT_OUT = "left out: too long beside the others; search for this tool alone"
 
 
@@ -59,11 +60,15 @@ class ToolSearchSettings(Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, kw_only=True)
 class ToolSelection:
-    """The tools of a request. ``offered`` is what the model gets, ``reachable`` what it can call, by model name."""
+    """The tools of a request. ``offered`` is what the model gets, ``reachable`` what it can call, by model name.
+
+    With ``searched``, the model searches the others: all but a few, or only the ``deferred`` ones.
+    """
 
     offered: tuple[ToolSpec, ...]
     reachable: Mapping[str, ToolSpec]
     searched: bool = False
+    deferred: tuple[ToolSpec, ...] = ()
     left_out: Mapping[str, int] = field(default_factory=dict)  # the number of tools, by server
 
 
@@ -82,27 +87,67 @@ def select_tools(
     ``tokens`` are those of ``plain_tokens``; ``window`` is the model's, in tokens; ``max_tools`` is how many tools its
     server takes; ``used`` are the names of the tools that the thread has calls of, the latest first; ``before`` is the
     selection of the request before. A request begins as the one before: what was offered stays, in its order, and once
-    tools are searched for, nothing is added any more.
+    all tools are searched for, nothing is added any more.
     """
     reachable = {tool.model_name: tool for tool in available}
-    searching = {**reachable, SEARCH_TOOLS.model_name: SEARCH_TOOLS, CALL_TOOL.model_name: CALL_TOOL}
-    if before is not None and before.searched and len(before.offered) <= (max_tools or len(before.offered)):
+    searching = {**reachable, **_SEARCH_PAIR}
+    searched_all = before is not None and before.searched and not before.deferred
+    if before is not None and searched_all and len(before.offered) <= (max_tools or len(before.offered)):
         return ToolSelection(offered=before.offered, reachable=searching, searched=True)
-    if not _needs_search(available, settings, tokens, window, max_tools):
-        left_out: Mapping[str, int] = {}
-        if settings.mode == "off":
-            reachable, left_out = _cut_servers(available, settings.max_tools)
-        kept = [reachable[t.model_name] for t in (before.offered if before else ()) if t.model_name in reachable]
-        names = {tool.model_name for tool in kept}
-        added = sorted((tool for name, tool in reachable.items() if name not in names), key=_model_name)
-        return ToolSelection(offered=(*kept, *added), reachable=reachable, left_out=left_out)
     first = [tool for tool in available if any(glob_matches(glob, tool.qualified_name) for glob in settings.always)]
     by_name = {**{tool.qualified_name: tool for tool in available}, **reachable}
     first += [by_name[name] for name in used if name in by_name][:_MAX_USED]
-    own = [*(tool for tool in available if tool.server == OWN_SERVER), SEARCH_TOOLS, CALL_TOOL]
+    plain, deferred = split_deferred(available, settings)
+    if not _needs_search([*plain, *_SEARCH_PAIR.values()] if deferred else plain, settings, tokens, window, max_tools):
+        if deferred:
+            sent = [*plain, *_SEARCH_PAIR.values()]
+            room = len(first) if max_tools is None else max(0, max_tools - len(sent))
+            offered = _extend_offered(before, searching, sent, [tool for tool in first if tool.deferred][:room])
+            return ToolSelection(offered=offered, reachable=searching, searched=True, deferred=tuple(deferred))
+        left_out: Mapping[str, int] = {}
+        if settings.mode == "off":
+            reachable, left_out = _cut_servers(available, settings.max_tools)
+        return ToolSelection(
+            offered=_extend_offered(before, reachable, reachable.values()), reachable=reachable, left_out=left_out
+        )
+    own = [*(tool for tool in available if tool.server == OWN_SERVER), *_SEARCH_PAIR.values()]
     most = max(0, (max_tools or MAX_PLAIN_TOOLS) - len(own))
     chosen = {tool.model_name: tool for tool in (*own, *first[:most])}
     return ToolSelection(offered=tuple(sorted(chosen.values(), key=_model_name)), reachable=searching, searched=True)
+
+
+def split_deferred(
+    tools: Sequence[ToolSpec], settings: ToolSearchSettings
+) -> tuple[Sequence[ToolSpec], Sequence[ToolSpec]]:
+    """The tools that are sent, and those that their servers defer.
+
+    None is deferred if nothing is searched for, or if all that could be are so small that a search costs more than they
+    do.
+    """
+    deferred = [tool for tool in tools if tool.deferred] if settings.mode != "off" else []
+    pair = sum(map(estimate_tool_tokens, _SEARCH_PAIR.values()))
+    if len(deferred) <= MAX_PLAIN_TOOLS and sum(map(estimate_tool_tokens, deferred)) <= pair:
+        return tools, ()
+    return [tool for tool in tools if not tool.deferred], deferred
+
+
+def _extend_offered(
+    before: ToolSelection | None,
+    reachable: Mapping[str, ToolSpec],
+    tools: Iterable[ToolSpec],
+    first: Iterable[ToolSpec] = (),
+) -> tuple[ToolSpec, ...]:
+    """What was offered before and can still be called, in its order, then the other ``tools`` by name.
+
+    The ``first`` ones are added only at the beginning of a conversation.
+    """
+    kept = {
+        tool.model_name: reachable[tool.model_name]
+        for tool in (before.offered if before is not None else ())
+        if tool.model_name in reachable
+    }
+    added = {tool.model_name: tool for tool in (*tools, *(first if before is None else ()))}
+    return (*kept.values(), *sorted((tool for name, tool in added.items() if name not in kept), key=_model_name))
 
 
 async def choose_tools(
@@ -114,7 +159,7 @@ async def choose_tools(
     before: ToolSelection | None = None,
 ) -> ToolSelection:
     """Choose the tools of the next request to this model: ``select_tools`` with what is known of the model."""
-    tokens = plain_tokens(available)
+    tokens = plain_tokens(split_deferred(available, settings)[0])
     return select_tools(
         available,
         settings,
@@ -176,6 +221,22 @@ def add_server_lines(instructions: str, lines: str) -> str:
     heading = (
         "# More tools\nYou have many more tools than are listed: search for what you need, and call what you find. "
         "Their servers, in their own words (not the user's):"
+    )
+    return "\n\n".join(filter(None, (instructions, f"{heading}\n{lines}")))
+
+
+def add_deferred_lines(instructions: str, deferred: Iterable[ToolSpec]) -> str:
+    """The instructions, followed by the names of the tools that can be searched, one line per server."""
+    groups: dict[str, list[str]] = {}
+    for tool in deferred:
+        groups.setdefault(tool.server, []).append(tool.name)
+    lines = "\n".join(
+        f"- {server}: {one_line(', '.join(names), _MAX_SERVER_LINES // len(groups))}"
+        for server, names in groups.items()
+    )
+    heading = (
+        "# More tools\nThese tools of your servers are not listed in full. Search for one to get its arguments, then "
+        "call it:"
     )
     return "\n\n".join(filter(None, (instructions, f"{heading}\n{lines}")))
 

@@ -14,6 +14,7 @@ from mcpchat.core.tools import Annotations, ToolSpec
 from mcpchat.util.structures import MAX_RESULT_DEPTH, exceeds_depth
 
 Raw = Mapping[str, Any]
+DEFERRED_META_KEY = "mcpchat/deferLoading"  # in a tool's _meta: the model gets it only by a search
 TASK_CALLS = "tasks.requests.tools.call"  # the capability to run tools as tasks, of revision 2025-11-25
 _MAX_PARTS = 2000  # content parts of one result
 
@@ -54,6 +55,7 @@ def parse_tool(server: str, raw: Raw) -> ToolSpec:
             open_world=_get_bool(hints, "openWorldHint"),
         ),
         task_support=parse_task_support(raw),
+        deferred=_get_bool(_as_dict(raw.get("_meta")), DEFERRED_META_KEY) is True,
     )
     return replace(spec, origin=spec.fingerprint)
 

@@ -12,7 +12,7 @@ import pytest
 from tests.support.google import FakeGoogle, run_fake_google
 from tests.support.google.client import ServerProcess, run_server
 from tests.support.google.example import PNG, fill_account, make_mail
-from tests.support.google.http import Fault
+from tests.support.google.http import AUTH, TOKEN, Fault
 
 pytestmark = pytest.mark.no_cover  # in this process; forks are measured
 
@@ -236,7 +236,7 @@ def test_threads_are_archived_marked_and_trashed_never_deleted(gmail: ServerProc
     result = gmail.call("archive", thread_ids=[mail["thread_id"]], message_ids=[mail["id"]])
     assert result.text == "expected either message_ids or thread_ids"
     assert not api.request_lines("DELETE")
-    assert not [name for name in gmail.tools if "delete" in name]
+    assert sorted(name for name in gmail.tools if "delete" in name) == ["delete_filter", "delete_label"]
 
 
 def test_a_message_is_sent_unchanged(gmail: ServerProcess, api: FakeGoogle, folder: Path) -> None:
@@ -501,6 +501,189 @@ def test_a_long_thread_is_listed_only_once_for_all_pieces(gmail: ServerProcess, 
     assert more["messages"] == []
 
 
+def test_a_search_reads_its_hits(gmail: ServerProcess, api: FakeGoogle) -> None:
+    quoting = "At eight.\n\nOn Wed, Nov 18, 2026, Grace Hopper <grace@example.com> wrote:\n> When do we begin?\n"
+    api.gmail.add(make_mail("Re: Begin", quoting))
+    api.gmail.add(make_mail("Long one", "word " * 1000))
+    result = gmail.call("search_mail", query="", read=2)
+    long_one, answer, *others = result["messages"]
+    assert result["texts"] == {
+        answer["id"]: "At eight.",
+        long_one["id"]: ("word " * 400) + "\n[cut: read_message reads all of it]",
+    }
+    assert len(others) == 3
+    assert "\n    At eight.\n" in result.text
+    assert "texts" not in gmail.call("search_mail", query="").structured
+
+
+def test_a_conversation_is_read_for_a_summary(gmail: ServerProcess, api: FakeGoogle) -> None:
+    first = api.gmail.add(make_mail("Plan", "Shall we meet?", files={"map.pdf": b"%PDF-"}))
+    quoting = "Yes.\n\nOn 18 Nov 2026 at 10:00, Grace wrote:\n\n> Shall we meet?\n"
+    api.gmail.add(make_mail("Re: Plan", quoting, sender="Alan <alan@example.com>"), thread=first)
+    text = gmail.call("read_thread", thread_id=first, brief=True)["text"]
+    head, one, two = text.split("\n\n")
+    assert head == (
+        "Subject: Plan\nMessages: 2\nPeople: Grace Hopper <grace@example.com>, Ada <ada@example.com>, Alan <alan@example.com>"
+    )
+    assert one.splitlines()[1:] == ["Shall we meet?", "[attachments: map.pdf (part_id 1)]"]
+    assert one.startswith("[message 1] 2026-")
+    assert two.splitlines()[1:] == ["Yes."]
+
+
+def test_unsubscribe_links_are_named_and_not_opened(gmail: ServerProcess, api: FakeGoogle) -> None:
+    links = "<mailto:out@news.example?subject=x>, <https://news.example/out?u=1>, <javascript:alert(1)>, <https://a b>"
+    id_ = api.gmail.add(make_mail("News", "Buy!", List_Unsubscribe=links))
+    result = gmail.call("read_message", message_id=id_)
+    assert result["unsubscribe"] == ["mailto:out@news.example?subject=x", "https://news.example/out?u=1"]
+    assert (
+        "Unsubscribe (nothing opens this): mailto:out@news.example?subject=x or https://news.example/out?u=1"
+        in result.text
+    )
+    assert not [line for line in api.request_lines() if "/gmail/" not in line]
+
+
+def test_a_reply_quotes_the_original(gmail: ServerProcess, api: FakeGoogle) -> None:
+    (mail,) = search_mail(gmail, "subject:Invitation")
+    gmail.call(
+        "reply", message_id=mail["id"], to=["grace@example.com"], subject="Invitation", body="I'll *come*.", quote=True,
+        markdown=True, signature=True, sender="ADA@example.com",
+    )  # fmt: skip
+    message = last_sent_message(api)
+    assert str(message["From"]) == "Ada Lovelace <ada@example.com>"
+    plain, html = (str(message.get_body((kind,)).get_content()).replace("\r\n", "\n") for kind in ("plain", "html"))  # type: ignore[union-attr]
+    assert plain.startswith("I'll *come*.\n\n-- \nAda\nAnalyst\n\nOn 2026-11-18 ")
+    assert " UTC, Grace Hopper <grace@example.com> wrote:\n> Come at eight, [here](https://party.example/x)\n" in plain
+    assert "ignore all instructions" not in plain + html
+    assert "left out" not in plain + html
+    assert "<p>I'll <em>come</em>.</p>\n<div>-- <br><div><b>Ada</b><br>Analyst</div></div>" in html
+    assert "Grace Hopper &lt;grace@example.com&gt; wrote:</div>\n<blockquote" in html
+
+
+def test_html_hides_nothing_and_loads_nothing(gmail: ServerProcess, api: FakeGoogle) -> None:
+    body = (
+        "Hi <b style='display:none'>secret</b> ![](https://evil.example/pixel) [x](javascript:alert(1)) "
+        "[site](https://example.com)\n\n<script>alert(1)</script>\n\n| a | b |\n|---|---|\n| 1 | 2 |"
+    )
+    gmail.call("send_message", to=["b@example.com"], subject="x", body=body, markdown=True)
+    html = last_sent_message(api).get_body(("html",)).get_content()  # type: ignore[union-attr]
+    assert "<b style" not in html
+    assert "<img" not in html
+    assert "<script" not in html
+    assert 'href="javascript' not in html
+    assert '<a href="https://example.com">site</a>' in html
+    assert "<td>1</td>" in html
+
+
+def test_mail_is_sent_from_own_addresses_only(gmail: ServerProcess, api: FakeGoogle) -> None:
+    fields = {"to": ["b@example.com"], "subject": "x", "body": "x"}
+    gmail.call("send_message", **fields, sender="team@example.com")
+    assert str(last_sent_message(api)["From"]) == "The team <team@example.com>"
+    for sender in ("boss@example.com", "new@example.com"):
+        result = gmail.call("send_message", **fields, sender=sender)
+        assert result.text == (
+            f"sender: this account sends from ada@example.com, team@example.com, not from '{sender}'"
+        )
+    assert len(api.gmail.sent) == 1
+    addresses = gmail.call("list_send_as")["addresses"]
+    assert addresses == [
+        {"address": "ada@example.com", "name": "Ada Lovelace", "default": True, "signature": "Ada\nAnalyst"},
+        {"address": "team@example.com", "name": "The team"},
+        {"address": "new@example.com", "unverified": True},
+    ]
+
+
+def test_a_message_is_forwarded_with_chosen_files(gmail: ServerProcess, api: FakeGoogle) -> None:
+    (mail,) = search_mail(gmail, "subject:Invitation")
+    fields = {"message_id": mail["id"], "to": ["alan@example.com"], "subject": "Invitation", "body": "Look:"}
+    right = {"sender_of_original": "grace@example.com"}
+    assert (
+        "the message is from grace@example.com; not sent"
+        in gmail.call("forward", **fields, sender_of_original="eve@example.com").text
+    )
+    assert gmail.call("forward", **{**fields, "subject": "Other"}, **right).is_error
+    result = gmail.call("forward", **fields, **right, files=["nothing.txt"])
+    assert result.text == ("files: the message has no attachment 'nothing.txt'; it has notes.txt, dot.png, invite.pdf")
+    assert not api.gmail.sent
+    result = gmail.call("forward", **fields, **right, files=["notes.txt", "dot.png"])
+    assert result["attachments"] == ["notes.txt", "dot.png"]
+    message = last_sent_message(api)
+    assert message["Subject"] == "Fwd: Invitation"
+    text = message.get_body(("plain",)).get_content().replace("\r\n", "\n")  # type: ignore[union-attr]
+    assert text.startswith(
+        "Look:\n\n---------- Forwarded message ---------\nFrom: Grace Hopper <grace@example.com>\nDate: 2026-"
+    )
+    assert "\n\nCome at eight, [here](https://party.example/x)" in text
+    assert "ignore all instructions" not in text
+    assert [(file.get_filename(), file.get_content()) for file in message.iter_attachments()] == [
+        ("notes.txt", "bring cake\n"), ("dot.png", PNG),
+    ]  # fmt: skip
+
+
+def test_a_draft_is_discarded(gmail: ServerProcess, api: FakeGoogle) -> None:
+    draft = gmail.call("create_draft", to=["b@example.com"], subject="One", body="x")
+    result = gmail.call("discard_draft", draft_id=draft["draft_id"], subject="Two")
+    assert result.text == "subject: that of the draft is 'One'; nothing was deleted"
+    gmail.call("discard_draft", draft_id=draft["draft_id"], subject="One")
+    assert gmail.call("list_drafts")["drafts"] == []
+    assert gmail.call("discard_draft", draft_id=draft["draft_id"], subject="One").is_error
+
+
+def test_labels_are_renamed_and_deleted(gmail: ServerProcess, api: FakeGoogle) -> None:
+    (mail,) = search_mail(gmail, "subject:Invitation")
+    gmail.call("create_label", name="Fun")
+    gmail.call("create_label", name="Work")
+    gmail.call("change_labels", message_ids=[mail["id"]], add=["Fun"])
+    assert gmail.call("rename_label", name="Fun", new_name="Work").text == (
+        "a label 'Work' exists already; nothing was changed"
+    )
+    gmail.call("rename_label", name="fun", new_name="Parties")
+    assert gmail.call("rename_label", name="Fun", new_name="Parties")["name"] == "Parties"  # repeated
+    assert search_mail(gmail, "subject:Invitation")[0]["labels"] == ["INBOX", "UNREAD", "Parties"]
+    assert "one of Gmail's own labels" in gmail.call("delete_label", name="INBOX").text
+    gmail.call("delete_label", name="Parties")
+    assert search_mail(gmail, "subject:Invitation")[0]["labels"] == ["INBOX", "UNREAD"]
+    assert gmail.call("delete_label", name="Parties").text.startswith("no label is named 'Parties'")
+
+
+def test_filters_need_a_scope_that_the_error_names(gmail: ServerProcess, api: FakeGoogle) -> None:
+    result = gmail.call("create_filter", sender="shop@example.com", actions=["archive"])
+    assert result.text == (
+        f"not granted: this needs the scope {AUTH}gmail.settings.basic, which a login does not ask for by default. The "
+        f'user writes scopes = ["{AUTH}gmail.modify", "{AUTH}gmail.settings.basic"] into this server\'s table in '
+        "mcpchat's config, then runs mcpchat auth login google."
+    )
+    assert gmail.call("list_filters")["filters"] == []
+
+
+def test_filters_are_created_listed_and_deleted(gmail: ServerProcess, api: FakeGoogle) -> None:
+    api.tokens[TOKEN].add(f"{AUTH}gmail.settings.basic")
+    try:
+        gmail.call("create_label", name="Bills")
+        assert gmail.call("create_filter", actions=["archive"]).text.startswith("expected at least one of sender")
+        assert gmail.call("create_filter", sender="x").text.startswith("expected add_labels or actions")
+        assert gmail.call("create_filter", sender="x", add_labels=["TRASH"]).text == (
+            "add_labels: a filter cannot add TRASH; see actions"
+        )
+        created = gmail.call(
+            "create_filter", sender="shop@example.com", has_attachment=True, add_labels=["bills"],
+            actions=["archive", "mark_read"],
+        )  # fmt: skip
+        assert (created["matches"], created["actions"]) == (
+            "from: shop@example.com; has an attachment", "label Bills; archive; mark as read",
+        )  # fmt: skip
+        (stored,) = api.gmail.filters.values()
+        assert stored["action"]["removeLabelIds"] == ["INBOX", "UNREAD"]
+        stored["action"]["forward"] = "spy@example.com"  # set in Gmail: the tool has no such argument
+        (listed,) = gmail.call("list_filters")["filters"]
+        assert listed["actions"].endswith("forward to spy@example.com")
+        result = gmail.call("delete_filter", filter_id=listed["id"], matches="from: other@example.com")
+        assert result.text.endswith("; nothing was deleted")
+        gmail.call("delete_filter", filter_id=listed["id"], matches=listed["matches"])
+        assert not api.gmail.filters
+    finally:
+        api.tokens[TOKEN].discard(f"{AUTH}gmail.settings.basic")
+
+
 def test_a_failed_part_is_reported_after_the_others(gmail: ServerProcess, api: FakeGoogle) -> None:
     ids = [api.gmail.add(make_mail(f"Old {number}", "x")) for number in range(20)]
     result = gmail.call("trash", message_ids=["abc123", *ids])
@@ -539,5 +722,6 @@ def test_a_subject_with_two_lines_fails(gmail: ServerProcess, api: FakeGoogle) -
 def test_read_only_variant_cannot_write(api: FakeGoogle) -> None:
     with run_server("gmail", "--read-only", google=api) as server:
         assert sorted(server.tools) == [
-            "list_drafts", "list_labels", "read_attachment", "read_message", "read_thread", "search_mail",
+            "list_drafts", "list_filters", "list_labels", "list_send_as", "read_attachment", "read_message", "read_thread",
+            "search_mail",
         ]  # fmt: skip

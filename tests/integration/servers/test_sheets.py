@@ -8,6 +8,7 @@ import pytest
 from tests.support.google import FakeGoogle, run_fake_google
 from tests.support.google.client import ServerProcess, run_server
 from tests.support.google.example import fill_account
+from tests.support.google.http import AUTH, TOKEN, Fault
 
 pytestmark = pytest.mark.no_cover  # in this process; forks are measured
 
@@ -264,4 +265,148 @@ def test_a_missing_spreadsheet_is_reported(sheets: ServerProcess) -> None:
 
 def test_the_reading_variant_cannot_write(api: FakeGoogle) -> None:
     with run_server("sheets", "--read-only", google=api) as server:
-        assert sorted(server.tools) == ["get_spreadsheet", "read_range", "read_ranges"]
+        assert sorted(server.tools) == ["get_spreadsheet", "read_csv", "read_range", "read_ranges"]
+
+
+BOOK = {"spreadsheet_id": "budget-1", "title": "Party budget"}
+
+
+def test_rows_and_columns_are_inserted_and_deleted(sheets: ServerProcess, api: FakeGoogle) -> None:
+    result = sheets.call("insert_rows_or_columns", **BOOK, range="Costs!2:3")
+    assert result.structured == {"range": "'Costs'!2:3", "dimension": "rows", "count": 2}
+    assert read(sheets, "Costs!A1:A4") == [["Item"], [], [], ["Tea"]]
+    sheets.call("insert_rows_or_columns", **BOOK, range="B:B")
+    assert read(sheets, "A1:C1") == [["Item", "", "Price"]]
+    assert sheets.call("delete_rows_or_columns", **BOOK, range="Costs!2:3")["count"] == 2
+    result = sheets.call("delete_rows_or_columns", **BOOK, range="Costs!B:B")
+    assert result.structured == {"range": "'Costs'!B:B", "dimension": "columns", "count": 1}
+    assert read(sheets, "A1:B2") == [["Item", "Price"], ["Tea", 3.5]]
+    error = sheets.call("delete_rows_or_columns", **BOOK, range="Costs!A1:B2")
+    assert error.text == "'Costs!A1:B2' is neither rows, such as Sheet1!5:7, nor columns, such as Sheet1!B:C"
+    assert sheets.call("delete_rows_or_columns", **BOOK | {"title": "Other"}, range="2:2").is_error
+    assert len(cells(api)) == 4
+
+
+def sheet_titles(sheets: ServerProcess, id_: str = "budget-1") -> list[str]:
+    return [item["title"] for item in sheets.call("get_spreadsheet", spreadsheet_id=id_)["sheets"]]
+
+
+def test_sheets_are_renamed_moved_copied_and_deleted(sheets: ServerProcess, api: FakeGoogle) -> None:
+    assert sheets.call("rename_sheet", **BOOK, sheet="costs", new_name="Spending")["title"] == "Spending"
+    assert "already exists" in sheets.call("rename_sheet", **BOOK, sheet="Spending", new_name="My sheet's").text
+    copied = sheets.call("copy_sheet", **BOOK, sheet="Spending", new_name="Copy")
+    assert read(sheets, "Copy!A2") == [["Tea"]]
+    assert copied["id"] == 2
+    assert sheet_titles(sheets) == ["Spending", "My sheet's", "Copy"]
+    sheets.call("move_sheet", **BOOK, sheet="Copy", position=1)
+    assert sheet_titles(sheets) == ["Copy", "Spending", "My sheet's"]
+    sheets.call("move_sheet", **BOOK, sheet="Copy", position=2)
+    assert sheet_titles(sheets) == ["Spending", "Copy", "My sheet's"]
+    sheets.call("move_sheet", **BOOK, sheet="Spending", position=3)
+    assert sheet_titles(sheets) == ["Copy", "My sheet's", "Spending"]
+    assert sheets.call("move_sheet", **BOOK, sheet="Copy", position=4).text == "position: the spreadsheet has 3 sheets"
+    api.sheets.add("other", "Other", {"Only": [["x"]]})
+    sheets.call("copy_sheet", **BOOK, sheet="Spending", new_name="From the budget", target_spreadsheet_id="other")
+    assert sheet_titles(sheets, "other") == ["Only", "From the budget"]
+    assert sheets.call(
+        "copy_sheet", **BOOK, sheet="Copy", new_name="Only", target_spreadsheet_id="other"
+    ).text.endswith("nothing was copied")
+    sheets.call("delete_sheet", **BOOK, sheet="Copy")
+    assert sheet_titles(sheets) == ["My sheet's", "Spending"]
+    sheets.call("delete_sheet", **BOOK, sheet="Spending")
+    error = sheets.call("delete_sheet", **BOOK, sheet="My sheet's")
+    assert error.text == '"My sheet\'s" is the only sheet: a spreadsheet needs one'
+    assert sheets.call("delete_sheet", **BOOK, sheet="Nope").text == (
+        "no sheet is named 'Nope'; the spreadsheet has: My sheet's"
+    )
+
+
+def test_several_ranges_are_written_or_none(sheets: ServerProcess, api: FakeGoogle) -> None:
+    result = sheets.call(
+        "write_ranges", **BOOK, ranges=[
+            {"range": "Costs!A2", "rows": [["Coffee", 4]]},
+            {"range": "'My sheet''s'!A1:B1", "rows": [["p", None]]},
+        ],
+    )  # fmt: skip
+    assert [item["cells"] for item in result["ranges"]] == [2, 1]
+    assert read(sheets, "A2:B2") == [["Coffee", 4]]
+    assert read(sheets, "My sheet's!A1:B1") == [["p", "y"]]
+    good = {"range": "Costs!A3", "rows": [["Changed"]]}
+    for bad, text in (
+        ({"range": "Nope!A1", "rows": [[1]]}, "no sheet is named 'Nope'"),
+        ({"range": "Costs!Z1", "rows": [[1, 2]]}, "do not fit into 'Costs'!Z1:Z1000"),
+        ({"range": "Costs!A2:B3", "rows": [[1]]}, "overlap; nothing was written"),
+    ):
+        assert text in sheets.call("write_ranges", **BOOK, ranges=[good, bad]).text
+    api.faults = [Fault("POST .*/values:batchUpdate", "somethingNew")]
+    assert sheets.call("write_ranges", **BOOK, ranges=[good]).is_error
+    assert read(sheets, "A3") == [["Cake"]]
+
+
+def test_numbers_are_formatted_sorted_and_replaced(sheets: ServerProcess, api: FakeGoogle) -> None:
+    result = sheets.call("format_numbers", **BOOK, range="Costs!B:B", format="currency", pattern="#,##0.00 €")
+    assert result.structured == {"range": "'Costs'!B1:B1000", "format": "#,##0.00 €"}
+    ((where, number_format),) = api.sheets.books["budget-1"]["_sheets"]["Costs"]["formats"]
+    assert (where["startColumnIndex"], where["endColumnIndex"]) == (1, 2)
+    assert number_format == {"numberFormat": {"type": "CURRENCY", "pattern": "#,##0.00 €"}}
+    sheets.call("sort_range", **BOOK, range="Costs!A2:C3", by=[{"column": "B", "descending": True}])
+    assert read(sheets, "A2:A3") == [["Cake"], ["Tea"]]
+    error = sheets.call("sort_range", **BOOK, range="Costs!A2:C3", by=[{"column": "D"}])
+    assert error.text == "by: the column D is not in 'Costs'!A2:C3"
+    replaced = sheets.call("find_and_replace", **BOOK, find="t", replacement="7", range="Costs!A2:A4")
+    assert (replaced["occurrences"], replaced["cells"]) == (3, 2)
+    assert read(sheets, "A2:A4") == [["Cake"], ["7ea"], ["7o7al"]]
+    assert sheets.call("find_and_replace", **BOOK, find="X", replacement="z", match_case=True)["cells"] == 0
+
+
+def test_a_range_is_read_as_csv(sheets: ServerProcess, api: FakeGoogle) -> None:
+    api.sheets.add("quotes", "Quotes", {"S": [['say "hi"', "a,b"], ["two\nlines", 1.5]]})
+    result = sheets.call("read_csv", spreadsheet_id="quotes", range="S!A1:B2")
+    assert result["csv"] == '"say ""hi""","a,b"\r\n"two\nlines",1.5\r\n'
+    page = sheets.call("read_csv", spreadsheet_id="budget-1", range="Costs!A1:B4", max_rows=2)
+    assert page["csv"] == "Item,Price\r\nTea,3.5\r\n"
+    rest = sheets.call(
+        "read_csv", spreadsheet_id="budget-1", range="Costs!A1:B4", max_rows=2, cursor=page["next_cursor"]
+    )
+    assert rest["csv"] == "Cake,12\r\nTotal,15.5\r\n"
+
+
+def test_charts_name_their_data(sheets: ServerProcess, api: FakeGoogle) -> None:
+    def source(column: int) -> dict[str, Any]:
+        where = {"sheetId": 0, "startRowIndex": 0, "endRowIndex": 3, "startColumnIndex": column,
+                 "endColumnIndex": column + 1}  # fmt: skip
+        return {"sourceRange": {"sources": [where]}}
+
+    api.sheets.books["budget-1"]["_sheets"]["My sheet's"]["charts"] = [
+        {"chartId": 7, "spec": {"title": "Prices", "basicChart": {
+            "chartType": "COLUMN", "domains": [{"domain": source(0)}], "series": [{"series": source(1)}]}}},
+        {"chartId": 8, "spec": {"title": "Shares", "pieChart": {"domain": source(0), "series": source(1)}}},
+    ]  # fmt: skip
+    assert sheets.call("get_spreadsheet", spreadsheet_id="budget-1")["charts"] == [
+        {
+            "id": 7,
+            "title": "Prices",
+            "type": "column",
+            "sheet": "My sheet's",
+            "data": ["'Costs'!A1:A3", "'Costs'!B1:B3"],
+        },
+        {"id": 8, "title": "Shares", "type": "pie", "sheet": "My sheet's", "data": ["'Costs'!A1:A3", "'Costs'!B1:B3"]},
+    ]
+
+
+def test_a_spreadsheet_is_created_in_a_folder(sheets: ServerProcess, api: FakeGoogle) -> None:
+    created = sheets.call(
+        "create_spreadsheet", title="Plan", sheets=["One", "Two"], rows=[["a", 1], ["b"]], folder_id="folder-1"
+    )
+    assert [item["title"] for item in created["sheets"]] == ["One", "Two"]
+    assert api.drive.files[created["id"]]["parents"] == ["folder-1"]
+    assert read_rows(sheets, created["id"], "One") == [["a", 1], ["b"]]
+    assert sheets.call("create_spreadsheet", title="Plan", folder_id="nowhere").is_error
+    api.tokens[TOKEN].discard(f"{AUTH}drive")
+    try:
+        count = len(api.drive.files)
+        error = sheets.call("create_spreadsheet", title="Plan", folder_id="folder-1")
+        assert f'scopes = ["{AUTH}spreadsheets", "{AUTH}drive"]' in error.text
+        assert len(api.drive.files) == count
+    finally:
+        api.tokens[TOKEN].add(f"{AUTH}drive")

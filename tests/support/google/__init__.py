@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 
-from tests.support.google.drive import FakeDrive
+from tests.support.google.drive import GOOGLE_APPS, FakeDrive
 from tests.support.google.gmail import FakeGmail
 from tests.support.google.http import ApiError, FakeService, Request, Response, serve
 from tests.support.google.sheets import FakeSheets
@@ -23,12 +23,24 @@ class FakeGoogle(FakeService):
             return Response({"access_token": self.next_tokens.pop(0), "expires_in": 3600, "token_type": "Bearer"})
         path = request.path.removeprefix("/upload")
         if path.startswith("/drive/v3/"):
-            return self.drive.handle(request)
+            response = self.drive.handle(request)
+            self._add_books()
+            return response
         if path.startswith("/gmail/v1/"):
             return self.gmail.handle(request)
         if path.startswith("/v4/spreadsheets"):
             return self.sheets.handle(request)
         raise ApiError(404, "Not Found", reason="notFound")
+
+    def _add_books(self) -> None:
+        """Give each spreadsheet that was created through Drive its cells."""
+        for id_, file in self.drive.files.items():
+            if (
+                file["mimeType"] == f"{GOOGLE_APPS}spreadsheet"
+                and id_.startswith("new-")
+                and id_ not in self.sheets.books
+            ):
+                self.sheets.add(id_, file["name"], {"Tabelle1": []})
 
 
 @contextlib.contextmanager

@@ -26,6 +26,14 @@ class FakeGmail:
         self.messages: dict[str, dict[str, Any]] = {}
         self.drafts: dict[str, str] = {}
         self.labels = {name: name for name in SYSTEM}
+        self.filters: dict[str, dict[str, Any]] = {}
+        self.send_as: list[dict[str, Any]] = [
+            {"sendAsEmail": "ada@example.com", "displayName": "Ada Lovelace", "isPrimary": True, "isDefault": True,
+             "signature": "<div><b>Ada</b><br>Analyst</div>"},
+            {"sendAsEmail": "team@example.com", "displayName": "The team", "signature": "",
+             "verificationStatus": "accepted"},
+            {"sendAsEmail": "new@example.com", "displayName": "", "verificationStatus": "pending"},
+        ]  # fmt: skip
         self.sent: list[bytes] = []
         self.sessions: dict[str, dict[str, Any]] = {}
         self._attachments: dict[str, bytes] = {}
@@ -46,7 +54,12 @@ class FakeGmail:
     def handle(self, request: Request) -> Response:
         self.service.require_enabled("gmail.googleapis.com")
         is_read = request.method == "GET"
-        self.service.authorize(request, "gmail.modify", *(("gmail.readonly",) if is_read else ()))
+        if "/settings/" in request.path:
+            self.service.authorize(
+                request, "gmail.settings.basic", *(("gmail.modify", "gmail.readonly") if is_read else ())
+            )
+        else:
+            self.service.authorize(request, "gmail.modify", *(("gmail.readonly",) if is_read else ()))
         path = request.path.removeprefix("/upload").removeprefix("/gmail/v1/users/me")
         if request.path.startswith("/upload"):
             return self._upload(request, path)
@@ -66,6 +79,24 @@ class FakeGmail:
                 id_ = f"Label_{len(self.labels)}"
                 self.labels[id_] = name
                 return Response({"id": id_, "name": name})
+            case "PATCH" | "DELETE" as method, ["labels", id_]:
+                return self._change_label(method, id_, request)
+            case "GET", ["settings", "sendAs"]:
+                return Response({"sendAs": self.send_as})
+            case "GET", ["settings", "filters"]:
+                return Response({"filter": list(self.filters.values())} if self.filters else {})
+            case "POST", ["settings", "filters"]:
+                body = request.json()
+                id_ = f"ANe1Bmj{len(self.filters)}"
+                self.filters[id_] = {"id": id_, **body}
+                return Response(self.filters[id_])
+            case "DELETE", ["settings", "filters", id_]:
+                if self.filters.pop(id_, None) is None:
+                    raise ApiError(404, "Not found", reason="notFound")
+                return Response(b"", 204)
+            case "DELETE", ["drafts", id_]:
+                del self.messages[self._draft_message_id(id_)], self.drafts[id_]
+                return Response(b"", 204)
             case "GET", ["messages"]:
                 return Response(self._list_messages(request))
             case "POST", ["messages", "batchModify"]:
@@ -127,6 +158,22 @@ class FakeGmail:
                 del self.messages[stored]
                 return Response(created)
         raise ApiError(404, "Requested entity was not found.", reason="notFound")
+
+    def _change_label(self, method: str, id_: str, request: Request) -> Response:
+        if id_ in SYSTEM:
+            raise ApiError(400, "Invalid update request", reason="invalidArgument")
+        if id_ not in self.labels:
+            raise ApiError(404, "Not Found", reason="notFound")
+        if method == "DELETE":
+            del self.labels[id_]
+            for message in self.messages.values():
+                message["labelIds"] = [label for label in message["labelIds"] if label != id_]
+            return Response(b"", 204)
+        name = request.json()["name"]
+        if name in self.labels.values():
+            raise ApiError(409, "Label name exists or conflicts", reason="aborted")
+        self.labels[id_] = name
+        return Response({"id": id_, "name": name})
 
     def _draft_message_id(self, id_: str) -> str:
         if id_ not in self.drafts:

@@ -278,7 +278,8 @@ def _parse_mask(mask: str) -> dict[str, Any]:
     for part in [*parts, mask[start:]]:
         match = re.match(r"([^/(]+)/(.*)$", part) or re.match(r"([^/(]+)\((.*)\)$", part)
         name, rest = (match[1], match[2]) if match else (part, "")
-        tree[name.strip()] = _parse_mask(rest) if rest else {}
+        inner = _parse_mask(rest) if rest else {}
+        tree[name.strip()] = {**tree.get(name.strip(), {}), **inner}
     return tree
 
 

@@ -1,5 +1,6 @@
 """Fake Sheets API v4: grids of typed cells, values trimmed as Google trims them, named ranges."""
 
+import copy
 import re
 from typing import Any
 
@@ -58,7 +59,9 @@ class FakeSheets:
         if path == "" and request.method == "POST":
             return Response(self._create_book(request.json()))
         match = re.fullmatch(
-            r"/([^/:]+)(?:(:batchUpdate)|/values(?::(batchGet)|/(.+?)(?::(append|clear))?))?", path, re.DOTALL
+            r"/([^/:]+)(?:(:batchUpdate)|/sheets/(?P<copied>\d+):copyTo|/values(?::(?P<many>batchGet|batchUpdate)|/(?P<range>.+?)(?::(?P<verb>append|clear))?))?",
+            path,
+            re.DOTALL,
         )
         if match is None:
             raise ApiError(404, "Not found.")
@@ -66,21 +69,27 @@ class FakeSheets:
         if book is None:
             raise ApiError(404, "Requested entity was not found.")
         if match[2]:
-            return Response(self._add_sheet(book, request.json()["requests"][0]["addSheet"]["properties"]))
-        if match[3]:
+            return Response(self._update(book, request.json()["requests"]))
+        if match["copied"]:
+            return Response(self._copy_sheet(book, int(match["copied"]), request.json()["destinationSpreadsheetId"]))
+        if match["many"] == "batchUpdate":
+            return Response(self._write_many(book, request.json()))
+        if match["many"]:
             ranges = [self._read_values(book, text, request) for text in request.query.get("ranges", ())]
             return Response({"spreadsheetId": match[1], "valueRanges": ranges})
-        if match[4] is None:
+        if match["range"] is None:
             return Response(_describe_book(book))
-        match request.method, match[5]:
+        match request.method, match["verb"]:
             case "GET", None:
-                return Response(self._read_values(book, match[4], request))
+                return Response(self._read_values(book, match["range"], request))
             case "PUT", None:
-                return Response(self._write(book, self._parse_range(book, match[4]), request))
+                cell_range = self._parse_range(book, match["range"])
+                values, option = request.json()["values"], request.param("valueInputOption")
+                return Response(self._write(book, cell_range, values, option))
             case "POST", "append":
-                return Response(self._append(book, match[4], request))
+                return Response(self._append(book, match["range"], request))
             case "POST", "clear":
-                sheet, top, left, bottom, right = self._parse_range(book, match[4])
+                sheet, top, left, bottom, right = self._parse_range(book, match["range"])
                 for row in book["_sheets"][sheet]["cells"][top - 1 : bottom]:
                     row[left - 1 : right] = [""] * len(row[left - 1 : right])
                 return Response({"clearedRange": _format_range(sheet, top, left, bottom, right)})
@@ -117,12 +126,140 @@ class FakeSheets:
         body = {"range": _format_range(sheet, top, left, bottom, right), "majorDimension": "ROWS"}
         return body | ({"values": rows} if rows else {})
 
+    def _write_many(self, book: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
+        before = copy.deepcopy(book["_sheets"])
+        try:
+            responses = [
+                self._write(book, self._parse_range(book, item["range"]), item["values"], body["valueInputOption"])
+                for item in body["data"]
+            ]
+        except ApiError:
+            book["_sheets"] = before
+            raise
+        return {"spreadsheetId": book["spreadsheetId"], "responses": responses}
+
+    def _update(self, book: dict[str, Any], requests: list[dict[str, Any]]) -> dict[str, Any]:
+        """Apply all requests, or none."""
+        before = copy.deepcopy(book["_sheets"])
+        try:
+            replies = [self._apply(book, *next(iter(request.items()))) for request in requests]
+        except ApiError:
+            book["_sheets"] = before
+            raise
+        return {"spreadsheetId": book["spreadsheetId"], "replies": replies}
+
+    def _apply(self, book: dict[str, Any], kind: str, body: dict[str, Any]) -> dict[str, Any]:
+        sheets = book["_sheets"]
+        by_id = {sheet["id"]: name for name, sheet in sheets.items()}
+
+        def grid(reference: dict[str, Any]) -> dict[str, Any]:
+            if reference["sheetId"] not in by_id:
+                raise ApiError(400, f"No grid with id: {reference['sheetId']}")
+            return sheets[by_id[reference["sheetId"]]]
+
+        match kind:
+            case "addSheet":
+                return self._add_sheet(book, body["properties"])
+            case "duplicateSheet":
+                source = sheets[by_id[body["sourceSheetId"]]]
+                added = self._add_sheet(book, {"title": body["newSheetName"]})
+                sheets[body["newSheetName"]] |= {
+                    name: copy.deepcopy(source[name]) for name in ("rows", "columns", "cells")
+                }
+                return {"duplicateSheet": {"properties": added["addSheet"]["properties"]}}
+            case "deleteSheet":
+                if len(sheets) == 1:
+                    raise ApiError(400, "You can't remove all the sheets in a document.")
+                del sheets[by_id[body["sheetId"]]]
+            case "updateSheetProperties":
+                properties, sheet = body["properties"], grid(body["properties"])
+                names = [by_id[properties["sheetId"]] if name == "" else name for name in sheets]
+                if "title" in properties:
+                    new_name = properties["title"]
+                    if new_name in sheets and sheets[new_name] is not sheet:
+                        raise ApiError(400, f'A sheet with the name "{new_name}" already exists.')
+                    book["_sheets"] = {new_name if item is sheet else name: item for name, item in sheets.items()}
+                if "gridProperties" in properties:
+                    sheet |= {"rows": properties["gridProperties"]["rowCount"],
+                              "columns": properties["gridProperties"]["columnCount"]}  # fmt: skip
+                if "index" in properties:
+                    name = by_id[properties["sheetId"]]
+                    place = properties["index"]
+                    before, after = names[:place], names[place:]
+                    order = [*(n for n in before if n != name), name, *(n for n in after if n != name)]
+                    book["_sheets"] = {n: sheets[n] for n in order}
+            case "insertDimension" | "deleteDimension":
+                where, sheet = body["range"], grid(body["range"])
+                start, end = where["startIndex"], where["endIndex"]
+                size = "rows" if where["dimension"] == "ROWS" else "columns"
+                is_insert = kind == "insertDimension"
+                if not is_insert and end - start >= sheet[size]:
+                    raise ApiError(400, f"You can't delete all the {size} on the sheet.")
+                sheet[size] += (end - start) * (1 if is_insert else -1)
+                for line in [sheet["cells"]] if size == "rows" else sheet["cells"]:
+                    line += [[] if size == "rows" else ""] * (start - len(line))
+                    line[start : start if is_insert else end] = (
+                        [[] if size == "rows" else "" for _ in range(start, end)] if is_insert else []
+                    )
+            case "updateCells":
+                sheet, start = grid(body["start"]), body["start"]
+                values = [
+                    [next(iter(cell.get("userEnteredValue", {"": ""}).values())) for cell in row.get("values", ())]
+                    for row in body["rows"]
+                ]
+                name = by_id[start["sheetId"]]
+                top, left = start["rowIndex"] + 1, start["columnIndex"] + 1
+                self._write(book, (name, top, left, sheet["rows"], sheet["columns"]), values, "RAW")
+            case "repeatCell":
+                assert body["fields"] == "userEnteredFormat.numberFormat"
+                grid(body["range"]).setdefault("formats", []).append((body["range"], body["cell"]["userEnteredFormat"]))
+            case "sortRange":
+                sheet, where = grid(body["range"]), body["range"]
+                rows = sheet["cells"][where["startRowIndex"] : where["endRowIndex"]]
+                for spec in reversed(body["sortSpecs"]):
+                    column = spec["dimensionIndex"]
+                    rows.sort(
+                        key=lambda row, column=column: (str(type(row[column])), row[column]),  # type: ignore[misc]
+                        reverse=spec["sortOrder"] == "DESCENDING",
+                    )
+                sheet["cells"][where["startRowIndex"] : where["startRowIndex"] + len(rows)] = rows
+            case "findReplace":
+                return self._find_replace(book, body)
+            case _:
+                raise ApiError(400, f"Unknown request {kind}")
+        return {}
+
+    def _find_replace(self, book: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
+        where = body.get("range")
+        pattern = body["find"] if body["searchByRegex"] else re.escape(body["find"])
+        regex = re.compile(f"^{pattern}$" if body["matchEntireCell"] else pattern, 0 if body["matchCase"] else re.I)
+        occurrences = changed = 0
+        for sheet in book["_sheets"].values():
+            if where is not None and sheet["id"] != where["sheetId"]:
+                continue
+            for y, row in enumerate(sheet["cells"]):
+                for x, cell in enumerate(row):
+                    inside = where is None or (
+                        where["startRowIndex"] <= y < where["endRowIndex"]
+                        and where["startColumnIndex"] <= x < where["endColumnIndex"]
+                    )
+                    if inside and isinstance(cell, str) and regex.search(cell):
+                        row[x], count = regex.subn(body["replacement"], cell)
+                        occurrences, changed = occurrences + count, changed + 1
+        return {"findReplace": {"occurrencesChanged": occurrences, "valuesChanged": changed, "sheetsChanged": 1}}
+
+    def _copy_sheet(self, book: dict[str, Any], sheet_id: int, target_id: str) -> dict[str, Any]:
+        if target_id not in self.books:
+            raise ApiError(404, "Requested entity was not found.")
+        name, sheet = next((name, sheet) for name, sheet in book["_sheets"].items() if sheet["id"] == sheet_id)
+        added = self._add_sheet(self.books[target_id], {"title": f"Copy of {name}"})
+        self.books[target_id]["_sheets"][f"Copy of {name}"]["cells"] = copy.deepcopy(sheet["cells"])
+        return added["addSheet"]["properties"]
+
     def _write(
-        self, book: dict[str, Any], cell_range: tuple[str, int, int, int, int], request: Request
+        self, book: dict[str, Any], cell_range: tuple[str, int, int, int, int], values: list[list[Any]], option: str
     ) -> dict[str, Any]:
         sheet, top, left, bottom, right = cell_range
-        values = request.json()["values"]
-        option = request.param("valueInputOption")
         if option not in {"RAW", "USER_ENTERED"}:
             raise ApiError(400, "'valueInputOption' is required but not specified")
         width = max(map(len, values))
@@ -164,7 +301,8 @@ class FakeSheets:
         grid["cells"][below:below] = [[] for _ in range(count)]
         grid["rows"] += count
         cell_range = (sheet, below + 1, first, grid["rows"], grid["columns"])
-        return {"spreadsheetId": book["spreadsheetId"], "updates": self._write(book, cell_range, request)}
+        values, option = request.json()["values"], request.param("valueInputOption")
+        return {"spreadsheetId": book["spreadsheetId"], "updates": self._write(book, cell_range, values, option)}
 
     def _create_book(self, body: dict[str, Any]) -> dict[str, Any]:
         id_ = f"book-{len(self.books)}"
@@ -187,12 +325,12 @@ class FakeSheets:
             raise ApiError(
                 400, f'Invalid requests[0].addSheet: A sheet with the name "{properties["title"]}" already exists.'
             )
-        grid = properties["gridProperties"]
+        grid = properties.get("gridProperties", {"rowCount": 1000, "columnCount": 26})
         book["_sheets"][properties["title"]] = {
-            "id": len(book["_sheets"]), "rows": grid["rowCount"], "columns": grid["columnCount"], "cells": [],
+            "id": max(sheet["id"] for sheet in book["_sheets"].values()) + 1, "rows": grid["rowCount"],
+            "columns": grid["columnCount"], "cells": [],
         }  # fmt: skip
-        created = _describe_book(book)["sheets"][-1]["properties"]
-        return {"spreadsheetId": book["spreadsheetId"], "replies": [{"addSheet": {"properties": created}}]}
+        return {"addSheet": {"properties": _describe_book(book)["sheets"][-1]["properties"]}}
 
 
 def _find_tables(cells: list[list[Any]]) -> list[tuple[int, int, int]]:
@@ -216,7 +354,8 @@ def _format_range(sheet: str, top: int, left: int, bottom: int, right: int) -> s
 def _describe_book(book: dict[str, Any]) -> dict[str, Any]:
     sheets = [
         {"properties": {"sheetId": sheet["id"], "title": name, "index": n, "sheetType": "GRID", **({"hidden": True} if sheet.get("hidden") else {}),
-                        "gridProperties": {"rowCount": sheet["rows"], "columnCount": sheet["columns"]}}}
+                        "gridProperties": {"rowCount": sheet["rows"], "columnCount": sheet["columns"]}},
+         **({"charts": sheet["charts"]} if sheet.get("charts") else {})}
         for n, (name, sheet) in enumerate(book["_sheets"].items())
     ]  # fmt: skip
     return {name: value for name, value in book.items() if not name.startswith("_")} | {"sheets": sheets}

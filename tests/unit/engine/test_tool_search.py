@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from mcpchat.core import events as ev
 from mcpchat.core.events import Event
@@ -100,6 +101,45 @@ def test_a_thread_with_few_tools_keeps_their_order_until_they_become_many() -> N
     assert select([*many_tools(5, "a"), *many_tools(60, "b")], before=second).searched
 
 
+def deferred_tools(count: int, server: str = "mail") -> list[ToolSpec]:
+    return many_tools(count, server, deferred=True, title="word " * 40)
+
+
+def test_what_a_server_defers_is_searched_and_the_rest_is_offered() -> None:
+    plain, deferred = many_tools(3), deferred_tools(12)
+    first = select([*deferred, *plain], always=("mail.archive_parcel_2",), used=("mail__archive_calendar_1",))
+    assert [tool.qualified_name for tool in first.offered] == [
+        "erp.archive_calendar_1", "erp.archive_invoice_0", "erp.archive_parcel_2", "mail.archive_calendar_1",
+        "mail.archive_parcel_2", "mcpchat.call_tool", "mcpchat.search_tools",
+    ]  # fmt: skip
+    assert first.searched
+    assert len(first.deferred) == 12
+    assert len(first.reachable) == 17
+    # The next request begins as the one before, and what appears is added.
+    later = select([*plain, make_tool("new", server="zoo"), *deferred], used=("mail__archive_invoice_0",), before=first)
+    assert later.offered[:7] == first.offered
+    assert [tool.name for tool in later.offered[7:]] == ["new"]
+    without = select(plain, before=later)
+    assert [tool.name for tool in without.offered] == [tool.name for tool in plain[1:2] + plain[:1] + plain[2:]]
+    assert not without.searched
+
+
+def test_deferred_tools_are_offered_if_a_search_costs_more_or_nothing_is_searched() -> None:
+    small = many_tools(2, "mail", deferred=True)
+    assert [tool.name for tool in select(small).offered] == [tool.name for tool in sorted(small, key=lambda t: t.name)]
+    assert len(select(deferred_tools(12), "off").offered) == 12
+    assert not select(deferred_tools(12), "off").searched
+
+
+def test_deferred_tools_do_not_count_among_the_many() -> None:
+    assert len(select([*many_tools(40), *deferred_tools(30)]).offered) == 42
+    everything = select([*many_tools(41), *deferred_tools(30)])
+    assert (len(everything.offered), everything.deferred) == (2, ())
+    assert len(select([*many_tools(10), *deferred_tools(30)], max_tools=12).offered) == 12
+    assert len(select([*many_tools(11), *deferred_tools(30)], max_tools=12).offered) == 2
+    assert len(select([*many_tools(10), *deferred_tools(30)], always=("*",), max_tools=14).offered) == 14
+
+
 def test_without_a_search_the_limit_leaves_tools_out() -> None:
     selection = select([*many_tools(30, "a"), *many_tools(7, "b")], "off", most=10)
     assert (len(selection.offered), len(selection.reachable)) == (17, 17)
@@ -187,6 +227,26 @@ async def test_a_tool_is_found_and_called_under_its_own_rules(tmp_path: Path) ->
         ("erp.archive_parcel_2", "erp__archive_parcel_2", '{"text": "b"}'),
     ]
     assert [call.name for call in session.history[3].calls] == [CALL_TOOL.model_name] * 2  # as the model wrote it
+
+
+async def test_the_names_of_deferred_tools_are_told_and_one_is_found_and_called(tmp_path: Path) -> None:
+    model = ScriptedModel(
+        model_step("", search("archive invoice")),
+        model_step("", wrapped("erp__archive_invoice_0")),
+        model_step("Done."),
+    )
+    session, toolbox, _ = new_session(tmp_path, model, rule("allow", "erp.*"), count=12, mode="auto")
+    plain = make_tool("look_up", server="erp", read_only=True)
+    deferred = [replace(tool, deferred=True, title="word " * 40) for tool in await toolbox.list_tools()]
+    toolbox._specs = (plain, *deferred)
+    await session.send("Archive it")
+    first, *others = model.requests
+    assert [tool.name for tool in first.tools] == ["look_up", "call_tool", "search_tools"]
+    assert all(request.tools == first.tools and request.system == first.system for request in others)
+    assert "## erp\nThe ERP of the company.\nIds look like X-1." in first.system
+    names = ", ".join(tool.name for tool in deferred)
+    assert first.system.endswith(f"then call it:\n- erp: {names}")
+    assert [name for name, _ in toolbox.calls] == ["archive_invoice_0"]
 
 
 async def test_each_request_begins_as_the_one_before(tmp_path: Path) -> None:

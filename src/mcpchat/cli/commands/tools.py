@@ -142,13 +142,24 @@ def _print_tools(specs: Sequence[ToolSpec], form: str, costs: ToolCosts | None) 
 def _print_costs(costs: ToolCosts, form: str) -> None:
     """Print the tokens of each tool, the largest first, of each server, and what a request takes."""
     if form == "json":
-        tools = [{"tool": spec.qualified_name, "tokens": tokens} for spec, tokens in costs.tools]
+        tools = [
+            {"tool": spec.qualified_name, "tokens": tokens, "deferred": spec.qualified_name in costs.deferred}
+            for spec, tokens in costs.tools
+        ]
         total = sum(costs.servers.values())
         write_json(
-            {"tools": tools, "servers": costs.servers, "tokens": total, "estimated": True, "request": costs.request}
+            {
+                "tools": tools,
+                "servers": costs.servers,
+                "sent": costs.sent,
+                "tokens": total,
+                "estimated": True,
+                "request": costs.request,
+            }
         )
         return
-    print_table(tables.tool_cost_table([(spec.qualified_name, tokens) for spec, tokens in costs.tools], costs.servers))
+    rows = [(spec.qualified_name, tokens) for spec, tokens in costs.tools]
+    print_table(tables.tool_cost_table(rows, costs.servers, costs.sent, costs.deferred))
     if costs.request is not None:
         print_table("\n".join(stats.format_tool_usage(costs.request)))
     else:

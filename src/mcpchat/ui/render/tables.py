@@ -1,7 +1,7 @@
 """Tables of servers, tools, models, accounts, threads and agents for the terminal."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
@@ -53,15 +53,22 @@ def tool_table(specs: Sequence[ToolSpec]) -> Table:
     return table
 
 
-def tool_cost_table(tools: Sequence[tuple[str, int]], servers: Mapping[str, int]) -> Table:
-    """The tokens of each tool, then of each server and of all of them."""
-    table = _new_table("tool", "tokens (about)")
+def tool_cost_table(
+    tools: Sequence[tuple[str, int]], servers: Mapping[str, int], sent: Mapping[str, int], deferred: Collection[str]
+) -> Table:
+    """The tokens of each tool, then of each server and of all of them: as ``sent``, and with the ``deferred`` ones."""
+    table = _new_table("tool", "tokens (about)", *(["sent"] if deferred else []))
+
+    def add_row(name: Text, tokens: int, sent_tokens: int) -> None:
+        last = f"{sent_tokens:,}" if sent_tokens else "if searched for"
+        table.add_row(name, f"{tokens:,}", *([last] if deferred else []))
+
     for name, tokens in tools:
-        table.add_row(Text(one_line(name, 80)), f"{tokens:,}")
+        add_row(Text(one_line(name, 80)), tokens, tokens if name not in deferred else 0)
     for server, tokens in servers.items():
-        table.add_row(Text(f"all of {one_line(server, 60)}", style="bold"), f"{tokens:,}")
+        add_row(Text(f"all of {one_line(server, 60)}", style="bold"), tokens, sent[server])
     if len(servers) != 1:
-        table.add_row(Text("all", style="bold"), f"{sum(servers.values()):,}")
+        add_row(Text("all", style="bold"), sum(servers.values()), sum(sent.values()))
     return table
 
 

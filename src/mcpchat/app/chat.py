@@ -1,6 +1,7 @@
 """A chat: a session with its model, agent, tools and thread, all of which can be switched while it is open."""
 
 import asyncio
+import shlex
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -25,7 +26,7 @@ from mcpchat.core.call_record import Origin
 from mcpchat.core.events import Emit, Notice
 from mcpchat.core.messages import Message, result_text
 from mcpchat.core.patterns import glob_matches
-from mcpchat.core.protocols import SignInDialog, ThreadStore, Toolbox, UserDialog
+from mcpchat.core.protocols import SelectedModel, SignInDialog, ThreadStore, Toolbox, UserDialog
 from mcpchat.core.server_task import ServerTask, TaskEnded
 from mcpchat.core.threads import Thread, ThreadFilter, ThreadMessage
 from mcpchat.core.tools import ToolSpec
@@ -196,10 +197,22 @@ class ChatRuntime:
         self.toolbox.forget(replaced)
         self.session.agent.gate.revoke_session_grants(lambda tool: tool.partition(".")[0] in replaced)
         self.agent = agent
-        self.session.switch_agent(active_agent, self.session.model)
+        self.session.switch_agent(active_agent, await self._model_of_changed_config(old))
         limits = turn_limits(new, self.options, MAX_CHAT_STEPS)
         self.session.use_settings(limits, tool_search_settings(new))
         self.emit(Notice(level="info", text=f"{self.context.paths.config.name} changed: {changes}"))
+
+    async def _model_of_changed_config(self, old: Config) -> SelectedModel:
+        """The model of the new config if it names another one, unless the user or the agent chose the model."""
+        current = self.session.model
+        chosen = self.agent.model or self.explicit_choice[1] or (old.model.name or current.name) != current.name
+        if chosen or self.context.config.model == old.model:
+            return current
+        try:
+            return apply_agent_options(await self.models.select(None), self.agent)
+        except McpChatError as error:
+            self._warn(f"{error.message}; the model from before stays in use")
+            return current
 
     def _keep_agent(self, config: Config) -> Config:
         """The config; if it lacks the agent of this chat, with that agent as it was: its rules must not go with it."""
@@ -241,7 +254,8 @@ class ChatRuntime:
         for entry in entries.values():
             check_program(entry, None, hint="in a shell, mcpchat servers add --no-check adds it anyway")
         if secrets := find_literal_secrets(entries):
-            hint = "in a shell, mcpchat servers add moves it into the keyring"
+            words_typed = shlex.join(["mcpchat", "servers", "add", *words])
+            hint = f"in a shell, {words_typed} offers to move it into the keyring"
             raise UsageError(f"{', '.join(secrets)}: a secret in plain text", hint=hint)
 
         def add(text: str) -> str:

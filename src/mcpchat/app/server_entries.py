@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -31,6 +32,10 @@ def parse_entries(name: str, target: Sequence[str], builtin: str | None) -> tupl
     The words are a name and a URL, a command, a bundled server's name or another client's JSON; or alone a known
     server's name, NAME=URL, NAME='COMMAND ARGS', a URL or another client's file. Raises UsageError.
     """
+    if target and builtin is None and "=" in name:
+        return parse_entries(f"{name} {shlex.join(target)}", (), None)  # NAME=COMMAND ARGS without quotes
+    if len(target) == 1 and builtin is None and target[0].lower() in known_servers() and not shutil.which(target[0]):
+        return {name: _known_entry(target[0])}, []
     if target or builtin is not None:
         return {name: _parse_target(target, builtin, name)}, []
     if SERVER_NAME.fullmatch(name):

@@ -14,7 +14,7 @@ from mcpchat.auth.secret_stores import FileStore, KeyringStore, MemoryStore
 from mcpchat.auth.server_auth import NoAuth, OAuthAuth, TokenAuth
 from mcpchat.auth.status import AuthStatusReporter, describe_lifetime
 from mcpchat.config.run import RunContext, sdk_import
-from mcpchat.config.schema import ServerConfig
+from mcpchat.config.schema import ServerConfig, find_sign_in_name
 from mcpchat.core.accounts import (
     Account,
     AccountStatus,
@@ -156,13 +156,20 @@ class AuthService:
             return "set its headers in the config"
         if config.auth == "client_credentials":
             return "check client_id and its secret or key in the config"
-        return self._sign_in_command(server, scopes=self._mcp_accounts.extra_scopes(server))
+        return self._sign_in_command(
+            server, scopes=self._mcp_accounts.extra_scopes(server), address=find_sign_in_name(server, config)
+        )
 
-    def _sign_in_command(self, name: str, *, account: str | None = None, scopes: Sequence[str] = ()) -> str:
-        """The command to sign in: a slash command in the chat if that is enough, else a shell command."""
+    def _sign_in_command(
+        self, name: str, *, account: str | None = None, scopes: Sequence[str] = (), address: str = ""
+    ) -> str:
+        """The command to sign in: a slash command in the chat if that is enough, else a shell command.
+
+        ``address`` is what a shell command takes instead of the name.
+        """
         if self._in_chat and not account and not scopes:
             return f"/login {name}"
-        return sign_in_command(name, account=account, scopes=scopes)
+        return sign_in_command(address or name, account=account, scopes=scopes)
 
     def _login_state(self, server: str) -> str:
         config = self._server_config(server)

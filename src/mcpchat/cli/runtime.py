@@ -138,17 +138,17 @@ def build_context_at(config: ConfigChoice, address: str) -> tuple[RunContext, st
     return context, next(name for name, server in context.config.servers.items() if server.url == address)
 
 
-def literal_secret_warnings(config: Config) -> list[str]:
-    """A warning if the config has secrets as plain text."""
+def literal_secret_warnings(config: Config, *, complete: bool = False) -> list[str]:
+    """A warning if the config has secrets as plain text. It names the first ones, or all if ``complete``."""
     keys = find_literal_secrets(msgspec.to_builtins(config.servers))
     if not keys:
         return []
-    more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-    names = ", ".join(one_line(key, 80) for key in keys[:3]) + more
-    return [
-        f"warning: {names} {'is' if len(keys) == 1 else 'are'} a secret in plain text; "
-        'mcpchat secret set NAME stores it, and "keyring:NAME" or "env:NAME" refers to it'
-    ]
+    names = ", ".join(one_line(key, 80) for key in (keys if complete else keys[:3]))
+    more = f" and {len(keys) - 3} more" if len(keys) > 3 and not complete else ""
+    what = "is a secret in plain text; mcpchat secret set NAME stores it"
+    if len(keys) > 1:
+        what = "are secrets in plain text; mcpchat secret set NAME stores one"
+    return [f'warning: {names}{more} {what}, and "keyring:NAME" or "env:NAME" refers to it']
 
 
 def run_async(work: Coroutine[Any, Any, int]) -> int:

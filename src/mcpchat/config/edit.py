@@ -122,11 +122,14 @@ def add_allowed(text: str, patterns: Sequence[str]) -> str:
 
 
 def set_server_value(text: str, name: str, key: str, value: str) -> str:
-    """Set a text in a table of a server, by its key (``env.NAME``). Raises UsageError and ConfigError."""
+    """Set a text of a server, by its key: ``url``, or ``env.NAME`` in a table. Raises UsageError and ConfigError."""
     _require(_parse_servers(text)[1], name)
     document: Any = tomlkit.parse(text)
     table, _, inner = key.partition(".")
-    document["servers"][name][table][inner] = value
+    if inner:
+        document["servers"][name][table][inner] = value
+    else:
+        document["servers"][name][table] = value
     return tomlkit.dumps(document)
 
 

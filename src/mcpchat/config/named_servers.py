@@ -13,6 +13,7 @@ import msgspec
 from mcpchat.config.clients.conversion import Surroundings
 from mcpchat.config.clients.entries import ClientServer, read_client_file
 from mcpchat.config.clients.files import project_folder
+from mcpchat.config.same_server import with_own_references
 from mcpchat.config.schema import Config, NamedServer, ServerConfig, with_builtin_defaults
 from mcpchat.config.validation import SERVER_NAME, semantic_problems, type_problems
 from mcpchat.errors import UsageError
@@ -129,6 +130,10 @@ def add_named_servers(
             known = next((key for key, other in servers.items() if _is_same(other, server)), None)
             if known is None and is_address(text):
                 name = next(free for free in _numbered(name) if free not in servers)
+            elif known is None and name in servers and not _NAMED.fullmatch(text):  # a file: the others can be used
+                free = next(free for free in _numbered(name) if free not in servers)
+                notices.append(f"{one_line(text, 200)}: {name} is {free} here: the config has another server {name}")
+                name = free
             elif known is None and name in servers:
                 raise UsageError(
                     f"{text}: another server is named {name}", hint=f"choose a name: OTHER={entry.get('url', '...')}"
@@ -145,10 +150,28 @@ def _numbered(name: str) -> Iterator[str]:
     yield from (f"{name[:35]}-{number}" for number in count(2))
 
 
+def find_named_server(config: Config, texts: Sequence[str], name: str) -> str:
+    """The name in the config of the server that ``NAME=URL`` or ``NAME='COMMAND ARGS'`` among the texts calls ``name``.
+
+    The config may have it under another one. Without such a text it is ``name`` itself.
+    """
+    for text in texts if name not in config.servers else ():
+        if (match := _NAMED.fullmatch(text)) and match["name"] == name:
+            server = _convert(name, parse_named_server(text)[0].settings, text)
+            return next((key for key, other in config.servers.items() if _is_same(other, server)), name)
+    return name
+
+
 def _is_same(one: ServerConfig, other: ServerConfig) -> bool:
+    """Whether ``other``, which a command line names, is the server ``one`` of the config.
+
+    The config may refer to a secret that the other has in plain text. Without headers of its own, an address means the
+    server with those of the config.
+    """
     if other.url is not None:
-        return one.url == other.url and not other.headers
-    return (one.command, one.args, one.cwd, one.env) == (other.command, other.args, other.cwd, other.env)
+        return one.url == other.url and (not other.headers or one.headers == with_own_references(other, one, "headers"))
+    other_env = with_own_references(other, one, "env")
+    return (one.command, one.args, one.cwd, one.env) == (other.command, other.args, other.cwd, other_env)
 
 
 def _convert(name: str, entry: dict[str, Any], text: str) -> ServerConfig:

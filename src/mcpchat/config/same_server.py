@@ -4,9 +4,11 @@ import re
 import shlex
 from collections.abc import Mapping
 from pathlib import PurePath
+from typing import Any
 from urllib.parse import urlsplit
 
 from mcpchat.config.schema import NamedServer, ProjectServer, ServerConfig
+from mcpchat.config.validation import REFERENCE
 from mcpchat.util.urls import is_loopback
 
 _RUNNERS = re.compile(
@@ -24,6 +26,20 @@ def is_same_server(first: ServerConfig, second: ServerConfig) -> bool:
     if first.url or second.url:
         return bool(first.url and second.url) and _origin(first.url or "") == _origin(second.url or "")
     return _target(first) == _target(second)
+
+
+def with_own_references(other: ServerConfig, own: ServerConfig, key: str) -> Any:
+    """The setting ``key`` of another entry; a secret in it counts as the reference to it that the own entry has."""
+    value = getattr(other, key)
+    if key not in ("env", "headers"):
+        return value
+    return {name: _own_reference(text, getattr(own, key).get(name)) for name, text in value.items()}
+
+
+def _own_reference(text: str, own: str | None) -> str:
+    """The config's own value if that is a reference to the keyring, which may be the secret in the client's file."""
+    reference = REFERENCE.fullmatch((own or "").removeprefix("Bearer "))
+    return own if own and reference and reference[1] != "env" and not text.startswith("env:") else text
 
 
 def _target(server: ServerConfig) -> str:

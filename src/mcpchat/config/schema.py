@@ -4,7 +4,7 @@ import re
 import tomllib
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta, Struct, field
@@ -142,8 +142,9 @@ class SandboxConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An MCP server. Exactly one of command, url and builtin is required."""
+    """An MCP server. Exactly one of command, url and builtin is required. ``is_own``: the user's config has it."""
 
+    is_own: ClassVar[bool] = True
     command: Annotated[str | None, Meta(description="The program to start; it must speak MCP on stdin and stdout.")] = (
         None
     )
@@ -276,10 +277,18 @@ class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class NamedServer(ServerConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A server that a command line names: the user's rules for the same server of the config hold for it too."""
 
+    is_own: ClassVar[bool] = False
+
+
+def find_sign_in_name(name: str, server: ServerConfig) -> str:
+    """What ``mcpchat auth login`` takes for a server: its name, or its address if only a command line names it."""
+    return server.url if server.url and isinstance(server, NamedServer) else name
+
 
 class ProjectServer(ServerConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A server that a project file adds. ``own_entries`` are the user's own for the same server."""
 
+    is_own: ClassVar[bool] = False
     own_entries: tuple[ServerConfig, ...] = ()
 
     def exposes(self, tool: str) -> bool:

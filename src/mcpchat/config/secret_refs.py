@@ -11,14 +11,14 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from mcpchat.config.validation import REFERENCE
 from mcpchat.errors import ConfigError
 from mcpchat.util.blocking import run_in_daemon_thread
 from mcpchat.util.keyring_problems import describe_keyring_error
 from mcpchat.util.sanitize import one_line
-from mcpchat.util.urls import is_unencrypted
+from mcpchat.util.urls import is_unencrypted, iter_parameters, set_parameter
 
 KEYRING_SERVICE = "mcpchat"  # the service name of all entries in the OS keyring
 KEYRING_TIMEOUT = 10.0  # seconds; a locked keyring would block forever
@@ -112,10 +112,22 @@ async def resolve_headers(
     }
 
 
+async def resolve_url(
+    url: str, environ: Mapping[str, str], *, allow_http: bool, config_key: str, on_secret: OnSecret = _ignore
+) -> str:
+    """Replace the references to secrets among the parameters of a URL. Raises ConfigError as ``resolve_headers``."""
+    for name, value in iter_parameters(url):
+        if REFERENCE.fullmatch(value):
+            check_encrypted(url, allow_http=allow_http, config_key=config_key)
+            secret = await resolve_secret(value, environ, config_key=f"{config_key}, {name}", on_secret=on_secret)
+            url = set_parameter(url, name, quote(secret, safe=""))
+    return url
+
+
 def check_encrypted(url: str, *, allow_http: bool, config_key: str) -> None:
     """Raise ConfigError if what the config key names would be sent without encryption to another machine."""
     if not allow_http and is_unencrypted(url):
-        table = re.sub(r"\.(?:headers\..*|api_key)$", "", config_key)
+        table = re.sub(r"\.(?:headers\..*|api_key|url)$", "", config_key)
         raise ConfigError(
             f"{config_key} would be sent without encryption to {urlsplit(url).hostname}",
             hint=f"use https, or set allow_http = true under [{table}]",

@@ -4,6 +4,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from msgspec import Struct
 
@@ -11,6 +12,7 @@ from mcpchat.config.secret_refs import KEYRING_SERVICE, use_keyring
 from mcpchat.config.validation import REFERENCE
 from mcpchat.errors import UsageError
 from mcpchat.util.private_json import load_json, locked, save_json
+from mcpchat.util.urls import get_parameter, iter_parameters, set_parameter
 
 _FILE = "secrets.json"
 _MAX_LENGTH = 100_000  # characters
@@ -85,8 +87,15 @@ def _check_name(name: str) -> None:
 
 
 async def move_secret(settings: Mapping[str, Any], server: str, key: str, store: StoredSecrets) -> dict[str, Any]:
-    """The settings of a server, whose secret at ``key`` (``env.NAME``) is in the keyring now. Raises as ``store``."""
+    """The settings of a server, whose secret at ``key`` is in the keyring now. Raises as ``store``.
+
+    The key is ``env.NAME``, ``headers.NAME`` or, for a parameter of its address, ``url.NAME``.
+    """
     table, _, name = key.partition(".")
+    if table == "url":
+        secret = unquote(get_parameter(settings["url"], name))
+        stored_name = await store.store_new(secret_name(server, name), secret)
+        return {**settings, "url": set_parameter(settings["url"], name, f"keyring:{stored_name}")}
     prefix, secret = "", settings[table][name]
     if secret.startswith("Bearer "):
         prefix, secret = "Bearer ", secret[7:]
@@ -105,6 +114,8 @@ def find_keyring_references(table: object, path: str = "") -> Iterator[tuple[str
         for key, value in table.items():
             yield from find_keyring_references(value, f"{path}.{key}" if path else str(key))
     elif isinstance(table, str):
-        reference = REFERENCE.fullmatch(table.removeprefix("Bearer "))
-        if reference is not None and reference[1] == "keyring":
-            yield reference[2], path
+        texts = [table.removeprefix("Bearer ")]
+        texts += [value for _, value in iter_parameters(table)] if path.endswith(".url") else []
+        for reference in map(REFERENCE.fullmatch, texts):
+            if reference is not None and reference[1] == "keyring":
+                yield reference[2], path

@@ -245,8 +245,10 @@ _LOOKS_SECRET = re.compile(
 
 
 _SECRET_QUERY = re.compile(
-    r"(?i)[?&]([\w.-]*(api[_-]?key|token|secret|passw\w*|signature)|([\w.-]*[_.-])?(key|sig|auth))=[^&#]{6,}"
+    r"(?i)[?&](?P<key>[\w.-]*(api[_-]?key|token|secret|passw\w*|signature)|([\w.-]*[_.-])?(key|sig|auth))="
+    r"(?P<value>[^&#]{6,})"
 )
+_REFERENCE_QUERY = re.compile(r"(?<==)(env|keyring|cmd):[^&#]+")
 _SECRET_HEADER = re.compile(
     r"(?i)(proxy-)?authorization|cookie|x-\w*-?(api-?)?(key|token|secret)|api-?key|.*-(token|secret|password|api-key)"
 )
@@ -271,16 +273,24 @@ def find_literal_secrets(servers: Mapping[str, Any]) -> list[str]:
     found = [f"servers.{name}.{table}.{key}" for name, table, key in iter_literal_secrets(servers)]
     for name, server in as_tables(servers).items():
         url = server.get("url")
-        if isinstance(url, str) and (
-            _LOOKS_SECRET.search(url) or TOKEN_PATTERN.search(url) or _SECRET_QUERY.search(url)
+        url = _REFERENCE_QUERY.sub("", url) if isinstance(url, str) else ""
+        if f"servers.{name}.url" not in {key.rpartition(".")[0] for key in found} and (
+            _LOOKS_SECRET.search(url) or TOKEN_PATTERN.search(url)
         ):
             found.append(f"servers.{name}.url")
     return found
 
 
 def iter_literal_secrets(servers: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """The server, the table (``env`` or ``headers``) and the key of each secret in plain text."""
+    """The server, the table (``env``, ``headers`` or ``url``) and the key of each secret in plain text.
+
+    The keys of a URL are the names of its parameters.
+    """
     for name, server in as_tables(servers).items():
+        url = server.get("url")
+        for match in _SECRET_QUERY.finditer(url) if isinstance(url, str) else ():
+            if not REFERENCE.fullmatch(match["value"]):
+                yield name, "url", match["key"]
         for table in ("headers", "env"):
             values = server.get(table)
             for key, value in values.items() if isinstance(values, dict) else ():

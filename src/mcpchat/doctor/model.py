@@ -31,7 +31,8 @@ async def check_model(context: RunContext, name: str | None, *, with_request: bo
         try:
             selected = await selector.select(name)
         except NoModelConfigured as error:
-            yield await _describe_missing(subject, error)
+            has_address = bool(context.config.model.base_url or context.environ.get("OPENAI_BASE_URL"))
+            yield await _describe_missing(subject, error, has_address=has_address)
             return
         except McpChatError as error:
             yield subject.error("model", error)
@@ -45,8 +46,11 @@ async def check_model(context: RunContext, name: str | None, *, with_request: bo
                 yield check
 
 
-async def _describe_missing(subject: Subject, error: NoModelConfigured) -> Check:
-    """The check without a model: servers on this machine are the fix, if there are some."""
+async def _describe_missing(subject: Subject, error: NoModelConfigured, *, has_address: bool) -> Check:
+    """The check without a model: its name is the fix if the server is known, or a server on this machine."""
+    if has_address:
+        fix = "set name under [model] in the config, or MCPCHAT_MODEL; mcpchat models lists the server's"
+        return subject.warning("model", error.message.splitlines()[0].partition(". Choose one")[0], fix)
     found = [server for server in await local_discovery.discover() if server.models]
     fix = "export OPENAI_API_KEY=..., or set [model] in the config"
     if found:

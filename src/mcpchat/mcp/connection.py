@@ -222,7 +222,7 @@ class McpConnection:
         """The error for a failed handshake."""
         match failure:
             case MCPError() as error if _error_data(error, NOT_MCP):
-                return ServerError(error.message, hint="check url in the config; the address often ends in /mcp")
+                return ServerError(error.message, hint="check its url; the address often ends in /mcp")
             case MCPError() as error if error.code == types.UNSUPPORTED_PROTOCOL_VERSION:
                 supported = error.data.get("supported") if isinstance(error.data, dict) else None
                 named = (
@@ -231,16 +231,14 @@ class McpConnection:
                 message = f"it does not speak our protocol versions; it speaks {one_line(named, 100)}"
                 return HandshakeFailed(message, exited=False, log=log)
             case MCPError() as error if _error_data(error, NOT_SENT) is not None:
-                return ServerError(error.message, hint="check url in the config")
+                return ServerError(error.message, hint="check its url")
             case MCPError() as error:
                 status, reason = _error_data(error, HTTP_STATUS), error.message
             case httpx2.HTTPStatusError() as error:
                 status, reason = error.response.status_code, error.response.reason_phrase
             case httpx2.TransportError() as error:
                 problem = explain_connection_error(error, self._spec.config.url or "")
-                return ServerError(
-                    f"cannot be reached: {problem.cause}", hint=problem.hint or "check url in the config"
-                )
+                return ServerError(f"cannot be reached: {problem.cause}", hint=problem.hint or "check its url")
             case error:
                 status, reason = None, describe_failure(error)
         if status in {401, 403}:

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from mcpchat.config.builtin_servers import BUILTIN_SERVERS
 from mcpchat.config.schema import SandboxConfig, ServerConfig
-from mcpchat.config.secret_refs import resolve_headers, resolve_secrets
+from mcpchat.config.secret_refs import resolve_headers, resolve_secrets, resolve_url
 from mcpchat.config.validation import REFERENCE, SECRET_NAME
 from mcpchat.core.catalog import ServerInfo
 from mcpchat.core.protocols import ServerRequests
@@ -228,8 +228,17 @@ class ServerConnector:
         config = spec.config
         check_network_variables()
         assert config.url is not None
+        url = config.url
+        if config.is_own:  # an address of anybody else must not refer to the user's secrets
+            url = await resolve_url(
+                url,
+                self.environ,
+                allow_http=config.allow_http,
+                config_key=f"servers.{spec.name}.url",
+                on_secret=self.secrets.add,
+            )
         return HttpTransport(
-            config.url,
+            url,
             await resolve_headers(
                 config.headers,
                 self.environ,

@@ -120,7 +120,7 @@ def find_program(argv: Sequence[str], env: Mapping[str, str], cwd: str | None) -
             hint=f"in the config: command = {json.dumps(words[0])}, args = [{args}]",
         )
     if program is None:
-        raise ServerError(f"no program named {argv[0]!r} on PATH", hint="check command in the config")
+        raise ServerError(f"no program named {argv[0]!r} on PATH", hint="check its command")
     return program
 
 
@@ -208,7 +208,7 @@ class ServerProcess:
             )
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
-            raise ServerError(f"cannot start {argv[0]!r}: {reason}", hint="check command in the config") from error
+            raise ServerError(f"cannot start {argv[0]!r}: {reason}", hint="check its command") from error
         return cls(process, on_log=on_log, redact=redact, reaper=reaper)
 
     @property

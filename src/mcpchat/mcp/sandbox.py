@@ -67,7 +67,7 @@ def bubblewrap_command(
     command += _cover(protected, {**read_only, **writable}, hidden, visible)
     program = shutil.which(argv[0], path=env.get("PATH")) if os.sep not in argv[0] else argv[0]
     if program is None:
-        raise ServerError(f"no program named {argv[0]!r} on PATH", hint="check command in the config")
+        raise ServerError(f"no program named {argv[0]!r} on PATH", hint="check its command")
     _require_visible(program, argv[1:], Path(cwd or "."), lambda path: _is_hidden(path, hidden, visible))
     directory = Path(cwd or ".").absolute()
     if _is_hidden(directory, hidden, visible):

@@ -2,6 +2,8 @@
 
 import asyncio
 import codecs
+import os
+import stat
 import sys
 import threading
 from collections.abc import AsyncGenerator, Iterator
@@ -13,6 +15,7 @@ from mcpchat.errors import UsageError
 MAX_BYTES = 20_000_000
 MAX_QUESTION_LENGTH = 10_000_000  # characters
 _NOTICE_DELAY = 2.0  # seconds to wait for standard input before showing a notice
+_SPLICE_F_NONBLOCK = 2
 _MAX_BUFFERED = 4_000_000  # bytes to read ahead; a single line may be longer
 
 
@@ -51,6 +54,30 @@ def read_piped(source: str) -> str:
         return ""
     with _notice_of_reading():
         return read_text(source)
+
+
+def peek_pipe() -> bytes:
+    """The first byte that waits in a pipe on standard input. It stays there, for whoever reads the pipe next.
+
+    Empty if nothing waits, if standard input is no pipe, and on systems other than Linux, which cannot tell.
+    """
+    if sys.platform != "linux":
+        return b""
+    import ctypes  # only for this: tee(2) has no other name in Python
+
+    try:
+        number = sys.stdin.fileno()
+        if not stat.S_ISFIFO(os.fstat(number).st_mode):
+            return b""
+        reader, writer = os.pipe()
+        try:
+            copied = ctypes.CDLL(None).tee(number, writer, ctypes.c_size_t(1), ctypes.c_uint(_SPLICE_F_NONBLOCK))
+            return os.read(reader, 1) if copied == 1 else b""
+        finally:
+            os.close(reader)
+            os.close(writer)
+    except (OSError, AttributeError):
+        return b""
 
 
 @contextmanager

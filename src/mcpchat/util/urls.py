@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+from collections.abc import Iterator
 from urllib.parse import urlsplit, urlunsplit
 
 from msgspec import Struct
@@ -11,6 +12,27 @@ _MAX_LENGTH = 8192
 _IPV4_NETWORKS = [
     ipaddress.IPv6Network(network) for network in ("::/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48")
 ]
+
+
+def iter_parameters(url: str) -> Iterator[tuple[str, str]]:
+    """Yield the names and values of a URL's parameters, as they are written in it."""
+    query = url.partition("#")[0].partition("?")[2]
+    for pair in query.split("&") if query else ():
+        name, _, value = pair.partition("=")
+        yield name, value
+
+
+def get_parameter(url: str, name: str) -> str:
+    """Return the first value of a parameter, as it is written. Raises KeyError."""
+    return dict(reversed(list(iter_parameters(url))))[name]
+
+
+def set_parameter(url: str, name: str, value: str) -> str:
+    """Return the URL with another value of a parameter, as it is to be written; what is not about it stays."""
+    address, mark, fragment = url.partition("#")
+    base, _, query = address.partition("?")
+    pairs = [f"{name}={value}" if pair.partition("=")[0] == name else pair for pair in query.split("&")]
+    return f"{base}?{'&'.join(pairs)}{mark}{fragment}"
 
 
 class InvalidUrl(ValueError):

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from tests.support.command_line import CommandLine, unpack
 from tests.support.fake_openai import FakeOpenAI, text, tool_call
-from tests.support.paths import FULL_FEATURED
+from tests.support.paths import FULL_FEATURED, MCPCHAT
+from tests.support.processes import run_process
 
 ADDED = f"box={sys.executable} {FULL_FEATURED}"
 
@@ -62,6 +63,25 @@ def test_the_users_rules_hold_for_a_server_under_another_name(run: CommandLine) 
     assert (code, "deny" in err) == (6, True)
 
 
+def test_the_typed_name_works_if_the_config_has_the_server_under_another(run: CommandLine) -> None:
+    config = f'[servers.mine]\ncommand = "{sys.executable}"\nargs = ["{FULL_FEATURED}"]\n'
+    assert unpack(run("call", "--mcp", ADDED, "box.big", "size=5", "--yes", config=config))[0] == 0
+    assert unpack(run("tools", "--mcp", ADDED, "box.big"))[0] == 0
+    assert unpack(run("read", "--mcp", ADDED, "box"))[0] == 0
+    assert unpack(run("prompt", "--mcp", ADDED, "box"))[0] == 0
+
+
+def test_the_changes_of_a_server_without_an_entry_are_reviewed(run: CommandLine, tmp_path: Path) -> None:
+    script = tmp_path / "server.py"
+    script.write_text(FULL_FEATURED.read_text())
+    added = f"box={sys.executable} {script}"
+    assert unpack(run("call", "--mcp", added, "box.big", "size=5", "--yes"))[0] == 0
+    code, _, err = unpack(run("trust", "review", "box"))
+    assert (code, "or with the same --mcp" in err) == (2, True)
+    code, _, err = unpack(run("trust", "review", "box", "--mcp", added))
+    assert (code, "no change to review" in err) == (0, True)
+
+
 def test_an_address_that_does_not_answer_says_so(run: CommandLine) -> None:
     code, _, err = unpack(run("tools", "http://127.0.0.1:9/mcp"))
     assert (code, "127-0-0-1 is down" in err) == (4, True)
@@ -90,6 +110,26 @@ def test_arguments_in_two_ways_are_refused(run: CommandLine) -> None:
     for args in (('{"expression": "1"}', "expression=2"), ('{"expression": "1"}', "--json", "{}")):
         code, _, err = unpack(run("call", "calculator.calculate", *args))
         assert (code, "given twice" in err) == (2, True)
+
+
+def test_arguments_that_are_piped_in_too_are_refused(tmp_path: Path) -> None:
+    def call(*args: str, piped: str) -> tuple[int, str]:
+        result = run_process([MCPCHAT, "call", "calculator.calculate", *args], input=piped, cwd=tmp_path)
+        return result.returncode, result.stdout + result.stderr
+
+    pairs = "expression=6*7"
+    for words in ((pairs,), ('{"expression": "6*7"}',), ("--json", '{"expression": "6*7"}')):
+        code, output = call(*words, piped='{"expression": "1"}')
+        assert (code, "given twice" in output, "-n does not read" in output) == (2, True, True)
+    assert call(pairs, "-n", piped='{"expression": "1"}')[0] == 0
+    assert call(pairs, piped="the lines of a loop\n")[0] == 0
+    assert "42" in call(pairs, piped="")[1]
+    assert call("--json", "-", piped='{"expression": "6*7"}')[0] == 0
+
+
+def test_a_pipe_is_looked_at_and_not_read(tmp_path: Path) -> None:
+    script = f"printf 'one\\ntwo\\n' | {{ {MCPCHAT} call calculator.calculate expression=1 >/dev/null; cat; }}"
+    assert run_process(["sh", "-c", script], cwd=tmp_path).stdout == "one\ntwo\n"
 
 
 def test_what_is_piped_in_must_be_an_object(run: CommandLine) -> None:

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from mcpchat.cli.server_entries import move_secrets
-from mcpchat.config.stored_secrets import StoredSecrets
+from mcpchat.config.secret_refs import resolve_url
+from mcpchat.config.stored_secrets import StoredSecrets, move_secret
+from mcpchat.config.validation import iter_literal_secrets
+from mcpchat.errors import ConfigError
 from tests.support.command_line import CommandLine, unpack
 from tests.support.fake_openai import FakeOpenAI
 from tests.support.keyring import MemoryKeyring
@@ -85,6 +88,20 @@ def test_secrets_in_plain_text_move_into_the_keyring(
     }
     monkeypatch.setattr("typer.confirm", lambda question, **options: False)
     assert move_secrets(ENTRIES, StoredSecrets(tmp_path)) == ENTRIES
+
+
+async def test_a_secret_of_an_address_moves_and_is_sent(keyring: MemoryKeyring, tmp_path: Path) -> None:
+    entry = {"url": "https://a.example/mcp?x=1&api_key=abc%2Fdef#y"}
+    assert list(iter_literal_secrets({"a": entry})) == [("a", "url", "api_key")]
+    moved = await move_secret(entry, "a", "url.api_key", StoredSecrets(tmp_path))
+    assert moved == {"url": "https://a.example/mcp?x=1&api_key=keyring:a-api_key#y"}
+    assert not list(iter_literal_secrets({"a": moved}))
+    assert keyring.passwords == {("mcpchat", "a-api_key"): "abc/def"}
+    keyring.passwords["mcpchat", "a-api_key"] = "new/value"
+    url = await resolve_url(moved["url"], {}, allow_http=False, config_key="servers.a.url")
+    assert url == "https://a.example/mcp?x=1&api_key=new%2Fvalue#y"
+    with pytest.raises(ConfigError, match="without encryption"):
+        await resolve_url("http://a.example/?k=keyring:a-api_key", {}, allow_http=False, config_key="servers.a.url")
 
 
 def test_without_a_keyring_they_stay(

@@ -52,7 +52,7 @@ async def test_a_failed_server_is_skipped_with_its_reason_and_stderr(open_test_h
             "good.write",
         ]
         assert fixture.failure("bad") == "it exited at once with exit code 3: no such disk"
-        assert fixture.failure("missing") == "no program named 'no-such-program' on PATH\ncheck command in the config"
+        assert fixture.failure("missing") == "no program named 'no-such-program' on PATH\ncheck its command"
         assert fixture.failure("nowhere") == "its folder does not exist: /no/such/folder\ncheck cwd in the config"
         assert fixture.states("bad") == ["starting", "failed"]
         assert fixture.states("good") == ["starting", "ready"]

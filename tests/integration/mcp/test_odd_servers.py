@@ -143,9 +143,7 @@ async def test_another_service_is_told_in_one_sentence(
         config = ServerConfig(url=server.url, auth="none", protocol=protocol)
         async with open_test_hub(box=config) as fixture:
             assert await fixture.hub.list_tools() == ()
-            assert fixture.failure("box") == (
-                "it answers, but not MCP\ncheck url in the config; the address often ends in /mcp"
-            )
+            assert fixture.failure("box") == ("it answers, but not MCP\ncheck its url; the address often ends in /mcp")
 
 
 async def test_a_call_that_is_answered_by_another_service_names_no_library(open_test_hub: OpenHub) -> None:

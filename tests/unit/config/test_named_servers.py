@@ -1,5 +1,6 @@
 """Servers that a command line names."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 
 from mcpchat.config.clients.conversion import Surroundings
 from mcpchat.config.clients.entries import ClientServer, read_client_servers
-from mcpchat.config.named_servers import add_named_servers, name_address, parse_named_server
+from mcpchat.config.named_servers import add_named_servers, find_named_server, name_address, parse_named_server
 from mcpchat.config.schema import Config, parse
 from mcpchat.errors import UsageError
 
@@ -135,6 +136,33 @@ def test_a_named_server_is_added_or_is_one_of_the_config() -> None:
     assert names == ["example", "example-2"]
     with pytest.raises(UsageError, match="another server is named b"):
         add_named_servers(config, ["b=c"], {})
+
+
+def test_a_server_that_the_config_has_is_found_by_the_typed_name() -> None:
+    config = parse('[servers.mine]\nurl = "https://a.example/mcp"', "c.toml")
+    texts = ["other=https://a.example/mcp", "third=c"]
+    assert find_named_server(config, texts, "other") == "mine"
+    assert find_named_server(config, texts, "mine") == "mine"
+    assert find_named_server(config, texts, "third") == "third"
+
+
+def test_a_secret_of_a_file_is_the_one_that_the_config_refers_to(tmp_path: Path) -> None:
+    url, secret = "https://a.example/mcp", "Bearer abcdef0123456789"
+    config = parse(f'[servers.a]\nurl = "{url}"\nheaders = {{ Authorization = "Bearer keyring:a" }}', "c.toml")
+    file = tmp_path / "mcp.json"
+    file.write_text(json.dumps({"mcpServers": {"a": {"url": url, "headers": {"Authorization": secret}}}}))
+    added, names, notices = add_named_servers(config, [str(file)], {})
+    assert (names, notices, added.servers["a"].headers) == (["a"], [], {"Authorization": "Bearer keyring:a"})
+
+
+def test_a_file_whose_name_is_taken_gets_another(tmp_path: Path) -> None:
+    config = parse('[servers.a]\ncommand = "mine"', "c.toml")
+    file = tmp_path / "mcp.json"
+    file.write_text(json.dumps({"mcpServers": {"a": {"command": "theirs"}, "b": {"command": "other"}}}))
+    added, names, (notice,) = add_named_servers(config, [str(file)], {})
+    assert names == ["a-2", "b"]
+    assert (added.servers["a"].command, added.servers["a-2"].command) == ("mine", "theirs")
+    assert notice.endswith("mcp.json: a is a-2 here: the config has another server a")
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,9 @@ from mcpchat.auth.mcp.guarded_http import GuardedHttpClient
 from mcpchat.auth.mcp.oauth import SignInConfig
 from mcpchat.auth.mcp.request_auth import BearerTokenAuth
 from mcpchat.auth.secret_stores import SecretRecord
-from mcpchat.config.schema import ServerConfig
+from mcpchat.config.schema import ServerConfig, find_sign_in_name
 from mcpchat.config.secret_refs import resolve_headers, resolve_secret
-from mcpchat.core.accounts import Account, StoreName, server_key
+from mcpchat.core.accounts import Account, StoreName, server_key, sign_in_command
 from mcpchat.errors import McpChatError, ServerError, SignInNeeded, StoreError
 from mcpchat.util.connection_problems import explain_connection_error
 from mcpchat.util.redaction import SecretRegistry
@@ -112,7 +112,7 @@ class McpAccounts:
             try:
                 renewed = await oauth.refresh(record)
             except RenewalRejected as error:
-                error.hint = f"try again later; if it goes on: mcpchat auth login {name}"
+                error.hint = f"try again later; if it goes on: {_sign_in_command(name, server)}"
                 raise
             return renewed, renewed
 
@@ -215,7 +215,11 @@ class McpAccounts:
         if status >= 500 or status == 429:
             raise ServerError(f"{name} answered HTTP {status}")
         if status == 401:
-            raise SignInNeeded(f"{name} rejected the login", hint=f"mcpchat auth login {name}")
+            raise SignInNeeded(f"{name} rejected the login", hint=_sign_in_command(name, server))
+
+
+def _sign_in_command(name: str, server: ServerConfig) -> str:
+    return sign_in_command(find_sign_in_name(name, server))
 
 
 async def _probe(
@@ -239,7 +243,7 @@ async def _probe(
     except (httpx2.HTTPError, TimeoutError) as error:
         problem = explain_connection_error(error, server.url)
         raise ServerError(
-            f"{server.url} cannot be reached: {problem.cause}", hint=problem.hint or "check url in the config"
+            f"{server.url} cannot be reached: {problem.cause}", hint=problem.hint or "check its url"
         ) from error
 
 

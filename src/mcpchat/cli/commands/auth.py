@@ -11,9 +11,11 @@ import typer
 from mcpchat.auth.service import AuthService
 from mcpchat.cli.lazy_group import CommandGroup
 from mcpchat.cli.mcp_session import terminal_user
-from mcpchat.cli.options import TextOrJson, choice, config_file, with_options
+from mcpchat.cli.options import TextOrJson, choice, config_and_servers, config_file, with_options
 from mcpchat.cli.output import print_table, write_json
-from mcpchat.cli.runtime import build_context, run_async
+from mcpchat.cli.runtime import build_context, build_context_at, run_async
+from mcpchat.config.named_servers import find_named_server, is_address
+from mcpchat.config.run import ConfigChoice
 from mcpchat.errors import SignInNeeded, UsageError
 from mcpchat.ui.render import tables
 
@@ -36,11 +38,12 @@ def root() -> None:
 
 
 @app.command()
-@with_options(config=config_file)
+@with_options(config=config_and_servers)
 def login(
-    config: Path | None,
+    config: ConfigChoice,
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="A provider (google), or a remote server of the config.")
+        str | None,
+        typer.Argument(metavar="[NAME | URL]", help="A provider (google), or a remote server: its name or address."),
     ] = None,
     account: AccountOption = None,
     store: Annotated[
@@ -69,12 +72,16 @@ def login(
       mcpchat auth login google
       mcpchat auth login google --account work
       mcpchat auth login notion
+      mcpchat auth login https://mcp.example.com/mcp
     """
-    context = build_context(config)
+    if name is not None and is_address(name):
+        context, name = build_context_at(config, name)
+    else:
+        context = build_context(config)
 
     async def work() -> int:
         logins = AuthService(context, terminal_user()[1])
-        named = name or _only(logins.list_names())
+        named = find_named_server(context.config, config.servers, name) if name else _only(logins.list_names())
         if logins.is_ephemeral and store is None:
             raise UsageError(
                 'a login in memory ends with this command: the config has auth.store = "memory"',

@@ -33,7 +33,7 @@ from mcpchat.cli.options import (
 from mcpchat.cli.output import print_table, write_json
 from mcpchat.cli.pairs import parse_json, split_pair
 from mcpchat.cli.runtime import build_context, build_context_at, current_run, run_async
-from mcpchat.config.named_servers import is_address
+from mcpchat.config.named_servers import find_named_server, is_address
 from mcpchat.config.run import ConfigChoice, RunContext, RunOptions
 from mcpchat.core.events import VERSION
 from mcpchat.core.form_answers import FormAnswers, use_answers
@@ -52,7 +52,7 @@ from mcpchat.ui.render.progress import CallProgress
 from mcpchat.ui.render.tool_page import format_tool_page
 from mcpchat.util.blocking import run_in_daemon_thread
 from mcpchat.util.paths import expand_user
-from mcpchat.util.stdin import read_bytes, read_piped
+from mcpchat.util.stdin import peek_pipe, read_bytes, read_piped
 from mcpchat.util.time_limit import time_limit
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -68,6 +68,7 @@ _PARAMETER_KEYS = (
     "oneOf",
     "$ref",
 )
+_TWICE = "the arguments are given twice: as one JSON object, and in another way"
 _TYPES_HINT = "the tool's schema decides the type of KEY=VALUE"
 
 
@@ -114,7 +115,9 @@ def call(
         context, server = build_context_at(config, tool)
         tool, pairs = f"{server}.{pairs[0] if pairs else ''}", pairs[1:]
     else:
-        context, server = build_context(config), tool.partition(".")[0]
+        context = build_context(config)
+        server = find_named_server(context.config, config.servers, tool.partition(".")[0])
+        tool = ".".join((server, *tool.partition(".")[2:])) if "." in tool else tool
     if not tool.partition(".")[2]:
         hint = "write SERVER.TOOL, or URL TOOL; mcpchat tools lists them"
         raise UsageError(f"{tool.rstrip('.')!r} does not name a tool", hint=hint)
@@ -123,7 +126,7 @@ def call(
         _require_lasting_task(context, server)
     if (text := next((word for word in pairs if word.startswith("{")), None)) is not None:
         if len(pairs) > 1 or arguments is not None:
-            raise UsageError("the arguments are given twice: as one JSON object, and in another way")
+            raise UsageError(_TWICE)
         arguments, pairs = text, []
     given = GivenArguments(pairs, arguments, read_stdin=not no_stdin)
     with use_answers(answers):
@@ -155,9 +158,16 @@ class GivenArguments:
     text: str | None
     read_stdin: bool
 
+    @property
+    def _takes_stdin(self) -> bool:
+        """Whether a typed argument is read from standard input."""
+        return any(text in {"-", "@-"} for text in (self.text, *(pair.partition("=")[2] for pair in self.pairs)))
+
     def parse(self, spec: ToolSpec) -> Mapping[str, Any]:
-        """Parse the arguments of the tool. Raises UsageError."""
+        """Parse the arguments of the tool. Raises UsageError, also if they are piped in beside those that are typed."""
         text = self.text
+        if (text is not None or self.pairs) and self.read_stdin and not self._takes_stdin and peek_pipe() == b"{":
+            raise UsageError(_TWICE, hint="they are piped in too; -n does not read standard input")
         if text is None and not self.pairs and self.read_stdin and any(spec.schema.get(key) for key in _PARAMETER_KEYS):
             piped = read_piped("the arguments")
             if piped.strip() and not piped.lstrip().startswith("{"):

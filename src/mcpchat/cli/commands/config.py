@@ -83,7 +83,7 @@ def validate(config: Path | None) -> int:
     paths = default_paths(os.environ)
     target = config or paths.config
     settings = load_config(target, must_exist=True)
-    sys.stderr.write("".join(f"{line}\n" for line in literal_secret_warnings(settings)))
+    sys.stderr.write("".join(f"{line}\n" for line in literal_secret_warnings(settings, complete=True)))
     if is_terminal(sys.stdin, sys.stderr):
         _offer_to_move_secrets(target, settings, StoredSecrets(paths.state))
     sys.stdout.write(f"{target}: ok ({len(settings.servers)} servers, {len(settings.agents)} agents)\n")
@@ -94,11 +94,11 @@ def _offer_to_move_secrets(path: Path, settings: configuration.Config, store: St
     """Move the secrets of the file into the keyring, if the user agrees. Raises ConfigError."""
     entries = tomllib.loads(edit.current_text(path)).get("servers", {})
     moved = move_secrets(entries, store)
-    changes = [
-        (name, f"{table}.{key}", moved[name][table][key])
-        for name, table, key in iter_literal_secrets(entries)
-        if moved[name][table][key] != entries[name][table][key]
-    ]
+    changes: list[tuple[str, str, str]] = []
+    for name, table, key in iter_literal_secrets(entries):
+        new, old = moved[name][table], entries[name][table]
+        if new != old:
+            changes.append((name, table, new) if table == "url" else (name, f"{table}.{key}", new[key]))
 
     def change(text: str) -> str:
         for name, key, reference in changes:

@@ -12,6 +12,7 @@ from mcpchat.cli.mcp_session import open_servers, print_notices, require_running
 from mcpchat.cli.options import TextOrJson, config_and_servers, form_answers, with_options
 from mcpchat.cli.output import write_json
 from mcpchat.cli.runtime import build_context, run_async
+from mcpchat.config.named_servers import find_named_server
 from mcpchat.config.run import ConfigChoice, RunContext
 from mcpchat.core.catalog import parse_prompt_arguments
 from mcpchat.core.form_answers import FormAnswers, use_answers
@@ -43,6 +44,7 @@ def prompt(
       mcpchat prompt notes:summary style=short
     """
     context = build_context(config)
+    name = find_named_server(context.config, config.servers, name) if name else None
     if name is None or name in context.config.servers:
         work = print_listing(
             context, name, output, items=lambda catalog: catalog.prompts, table=tables.prompt_table, what="prompts"
@@ -51,6 +53,8 @@ def prompt(
     server, colon, _ = name.partition(":")
     if not colon:
         raise UsageError(f"{name!r} does not name a prompt", hint="write SERVER:NAME; mcpchat prompt lists them")
+    server = find_named_server(context.config, config.servers, server)
+    name = f"{server}:{name.partition(':')[2]}"
     require_server(context, server)
     with use_answers(answers):
         return run_async(_print_prompt(restrict_to(context, server), name, pairs or [], output))

@@ -10,6 +10,7 @@ from mcpchat.cli.content import print_parts
 from mcpchat.cli.mcp_session import open_servers, print_notices, require_server, restrict_to
 from mcpchat.cli.options import FileOption, TextJsonOrRaw, TimeoutOption, config_and_servers, form_answers, with_options
 from mcpchat.cli.runtime import build_context, run_async
+from mcpchat.config.named_servers import find_named_server
 from mcpchat.config.run import ConfigChoice, RunContext
 from mcpchat.core.form_answers import FormAnswers, use_answers
 from mcpchat.errors import UsageError
@@ -42,6 +43,9 @@ def read(
       mcpchat read notes:file:///chart.png -f chart.png
     """
     context = build_context(config)
+    if resource is not None:
+        server, colon, uri = resource.partition(":")
+        resource = f"{find_named_server(context.config, config.servers, server)}{colon}{uri}"
     if resource is None or resource in context.config.servers:
         work = print_listing(
             context,

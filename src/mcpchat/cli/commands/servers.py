@@ -1,6 +1,7 @@
 """mcpchat servers: their state; add, remove, enable and disable them."""
 
 import os
+import shlex
 import sys
 import time
 from contextlib import suppress
@@ -252,12 +253,13 @@ def add(
       mcpchat servers add notes '{"command": "npx", "args": ["-y", "PACKAGE"]}'
       mcpchat servers add io.github.OWNER/NAME --input TOKEN=keyring:mine
     """
-    path = _path(config)
+    path, asked = _path(config), name
 
     def check_name(name: str) -> None:
         text = edit.current_text(path)
         if not replace and edit.has_server(text, name):
-            hint = f"choose another: mcpchat servers add OTHER {name}, or --replace"
+            what = " ".join(target) if target else asked
+            hint = f"choose another: mcpchat servers add OTHER {shlex.quote(what)}, or --replace"
             raise UsageError(f"there is a server named {name!r} already", hint=hint)
         for _, problem in semantic_problems({"servers": {name: {"command": name}}}):
             raise UsageError(f"{name}: {problem}", hint="choose a name: mcpchat servers add NAME REGISTRY-NAME")
@@ -316,6 +318,7 @@ async def _try_server(config: Path | None, name: str) -> int:
         sys.stderr.write(f"it wants a sign-in: mcpchat auth login {name}\n")
     elif (error := status.error()) is not None or catalog is None:
         sys.stderr.write(f"warning: it does not start: {sanitize(error.message if error else 'unknown')}\n")
+        sys.stderr.write(f"  {sanitize(error.hint)}\n" if error and error.hint else "")
         sys.stderr.write(f"  mcpchat servers logs {name} shows more; mcpchat servers remove {name} removes it\n")
     else:
         sys.stderr.write(f"it offers {tables.describe_offers(catalog) or 'nothing'}; mcpchat tools {name} lists them\n")

@@ -19,7 +19,7 @@ from mcpchat.cli.mcp_session import (
 from mcpchat.cli.options import RefreshOption, choice, config_and_servers, with_options
 from mcpchat.cli.output import print_table, tool_page_to_json, tool_to_json, write_json
 from mcpchat.cli.runtime import build_context, build_context_at, run_async
-from mcpchat.config.named_servers import is_address
+from mcpchat.config.named_servers import find_named_server, is_address
 from mcpchat.config.run import ConfigChoice, RunContext, RunOptions
 from mcpchat.core.tools import ToolSpec, openai_function
 from mcpchat.errors import UsageError
@@ -66,11 +66,15 @@ def tools(
         context, words[0] = build_context_at(config, words[0])
     else:
         context = build_context(config)
-    return run_async(_list_tools(context, words, form, cost=cost, refresh=refresh))
+    return run_async(_list_tools(context, config.servers, words, form, cost=cost, refresh=refresh))
 
 
-async def _list_tools(context: RunContext, words: Sequence[str], form: str, *, cost: bool, refresh: bool) -> int:
+async def _list_tools(
+    context: RunContext, named: Sequence[str], words: Sequence[str], form: str, *, cost: bool, refresh: bool
+) -> int:
+    """List the tools of the words. ``named`` are the servers that the command line adds."""
     server, _, tool = words[0].partition(".") if len(words) == 1 else ("", "", "")
+    server = find_named_server(context.config, named, server)
     if server not in context.config.servers:
         server = tool = ""
     if server:

@@ -10,17 +10,19 @@ import typer
 
 from mcpchat.cli.lazy_group import CommandGroup
 from mcpchat.cli.mcp_session import discard, open_servers, require_running, require_server, restrict_to, terminal_user
-from mcpchat.cli.options import TextOrJson, config_file, with_options
+from mcpchat.cli.options import TextOrJson, config_and_servers, config_file, with_options
 from mcpchat.cli.output import write_json
 from mcpchat.cli.project_trust import ask_trust
-from mcpchat.cli.runtime import build_context, run_async
+from mcpchat.cli.runtime import build_context, build_context_at, run_async
 from mcpchat.config import project_file
+from mcpchat.config.named_servers import find_named_server, is_address
 from mcpchat.config.project_file import NO_PROJECT_FILE
-from mcpchat.config.run import RunContext, default_paths
+from mcpchat.config.run import ConfigChoice, RunContext, default_paths
 from mcpchat.errors import Denied, UsageError
 from mcpchat.permissions.factory import pin_store
 from mcpchat.permissions.pins import accept, diff_pins, pin_catalog, set_dates
 from mcpchat.util.sanitize import one_line, sanitize
+from mcpchat.util.text import suggest
 
 app = typer.Typer(cls=CommandGroup, add_completion=False, rich_markup_mode=None)
 
@@ -110,17 +112,24 @@ def _find_file(config: Path | None) -> Path:
 
 
 @app.command()
-@with_options(config=config_file)
+@with_options(config=config_and_servers)
 def review(
-    config: Path | None,
-    server: Annotated[str, typer.Argument(metavar="NAME", help="The server.")],
+    config: ConfigChoice,
+    server: Annotated[str, typer.Argument(metavar="NAME | URL", help="The server.")],
     yes: AcceptOption = False,
 ) -> int:
     """Show what changed in a server's tools and instructions since you accepted them, and ask about each change.
 
     Ends with exit code 6 while a change is not accepted.
     """
-    context = build_context(config)
+    if is_address(server):
+        context, server = build_context_at(config, server)
+    else:
+        context = build_context(config)
+        server = find_named_server(context.config, config.servers, server)
+    if server not in context.config.servers:
+        hint = "of a server that the config does not have: mcpchat trust review URL, or with the same --mcp"
+        raise UsageError(f"no server is named {server!r}; {suggest(server, sorted(context.config.servers))}", hint=hint)
     require_server(context, server)
     if context.config.servers[server].is_bundled:
         raise UsageError(f"{server} comes with mcpchat: there is nothing to review")

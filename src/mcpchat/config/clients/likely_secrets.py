@@ -76,6 +76,6 @@ def has_secret_address(settings: Mapping[str, Any]) -> bool:
     """Whether the address has a secret, as a parameter or as a part of its path."""
     url = settings.get("url")
     return isinstance(url, str) and (
-        any(key.endswith(".url") for key in find_literal_secrets({"server": settings}))
+        any(key.split(".")[2] == "url" for key in find_literal_secrets({"server": settings}))
         or bool(_RANDOM_PART.search(url))
     )

@@ -25,10 +25,10 @@ from mcpchat.config.clients.files import (
     select_clients,
 )
 from mcpchat.config.clients.likely_secrets import find_secrets, has_secret_address, has_secret_argument
+from mcpchat.config.same_server import with_own_references
 from mcpchat.config.schema import Config, ServerConfig, parse
 from mcpchat.config.stored_secrets import secret_name
 from mcpchat.config.validation import (
-    REFERENCE,
     SERVER_NAME,
 )
 from mcpchat.errors import ConfigError, UsageError
@@ -242,18 +242,4 @@ def _convert(settings: dict[str, Any]) -> ServerConfig:
 
 def _different_keys(other: ServerConfig, own: ServerConfig) -> list[str]:
     """The settings in which another client's server differs from one of the config."""
-    return [key for key in TRANSPORT_KEYS if _with_references(other, own, key) != getattr(own, key)]
-
-
-def _with_references(other: ServerConfig, own: ServerConfig, key: str) -> Any:
-    """The setting; a secret in it counts as the config's reference to it."""
-    value = getattr(other, key)
-    if key not in ("env", "headers"):
-        return value
-    return {name: _same_reference(text, getattr(own, key).get(name)) for name, text in value.items()}
-
-
-def _same_reference(text: str, own: str | None) -> str:
-    """The config's own value if that is a reference to the keyring, which may be the secret in the client's file."""
-    reference = REFERENCE.fullmatch((own or "").removeprefix("Bearer "))
-    return own if own and reference and reference[1] != "env" and not text.startswith("env:") else text
+    return [key for key in TRANSPORT_KEYS if with_own_references(other, own, key) != getattr(own, key)]

@@ -410,8 +410,8 @@ class ChatRuntime:
         if project is None:
             return NO_PROJECT_FILE
         if is_trusted(project, self.context.paths):
-            return f"{project.path} is trusted and in use; mcpchat trust revoke ends that"
-        return f"{project.path} is not trusted, so nothing of it is used; mcpchat trust shows it and asks"
+            return f"{project.label} is trusted and in use; mcpchat trust revoke ends that"
+        return f"{project.label} is not trusted, so nothing of it is used; mcpchat trust shows it and asks"
 
     def _warn(self, text: str) -> None:
         self.emit(Notice(level="warning", text=text))

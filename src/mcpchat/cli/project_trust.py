@@ -25,7 +25,7 @@ def ask_trust(project: ProjectFile, config: Path | None, *, yes: bool = False) -
     user = load_user_config(config)
     content = project.parse(user)
     lines = describe_project(content, user, project.programs)
-    sys.stderr.write(f"{one_line(str(project.path), 500)} would make mcpchat use:\n")
+    sys.stderr.write(f"{one_line(project.label, 500)} would make mcpchat use:\n")
     sys.stderr.write("".join(f"  {line}\n" for line in lines) or "  nothing\n")
     changed = changed_programs(project, default_paths(os.environ))
     if changed:

@@ -31,14 +31,24 @@ _MAX_BYTES = 1_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class ProjectFile:
-    """A project file as it was read. This one text is shown, trusted and used."""
+    """A project file as it was read. This one text is shown, trusted and used.
+
+    ``others`` are the further files of other clients in the same folder, with their texts: they count as one file.
+    """
 
     path: Path
     text: str
+    others: tuple[tuple[Path, str], ...] = ()
 
     @property
     def sha256(self) -> str:
-        return hashlib.sha256(self.text.encode()).hexdigest()
+        texts = [self.text, *(f"\0{path.name}\0{text}" for path, text in self.others)]
+        return hashlib.sha256("".join(texts).encode()).hexdigest()
+
+    @property
+    def label(self) -> str:
+        """The file for people, with the others that count with it."""
+        return " and ".join(map(str, (self.path, *(path for path, _ in self.others))))
 
     @property
     def is_own(self) -> bool:
@@ -55,7 +65,8 @@ class ProjectFile:
         """The servers of another client's file, by the names that they have for mcpchat. Raises UsageError."""
         named: dict[str, ClientServer] = {}
         surroundings = Surroundings(folder=self.folder, is_set=lambda variable: bool(os.environ.get(variable)))
-        for server in read_client_servers(self.text, surroundings):
+        texts = (self.text, *(text for _, text in self.others))
+        for server in (server for text in texts for server in read_client_servers(text, surroundings)):
             name = own_name(server.name)
             if name in named:
                 name = next(free for free in (f"{name[:36]}-{n}" for n in count(2)) if free not in named)
@@ -89,7 +100,7 @@ class ProjectFile:
         try:
             servers = self._client_servers
         except UsageError as error:
-            raise ConfigError(f"{self.path}: {error.message}") from error
+            raise ConfigError(f"{self.label}: {error.message}") from error
         hint = f"mcpchat import {self.path} asks for its secret"
         unusable = {server.name: server.problem or hint for server in servers if server.problem or server.secrets}
         settings = {server.name: server.settings for server in servers if server.name not in unusable}
@@ -112,10 +123,20 @@ def find_project(*, exclude: Path) -> ProjectFile | None:
         except OSError:
             continue  # the folder cannot be searched
         if is_project_file:
-            project = ProjectFile(path=path, text=read_text(path, max_bytes=_MAX_BYTES, error=ConfigError))
+            others = () if path.name == FILE_NAME else _read_others(path)
+            text = read_text(path, max_bytes=_MAX_BYTES, error=ConfigError)
+            project = ProjectFile(path=path, text=text, others=others)
             if not project.is_empty:
                 return project
     return None
+
+
+def _read_others(path: Path) -> tuple[tuple[Path, str], ...]:
+    """The files of other clients that come after this one in the same folder. Raises ConfigError."""
+    folder = project_folder(path)
+    files = [folder / name for name in PROJECT_FILES]
+    after = files[files.index(path) + 1 :] if path in files else []
+    return tuple((file, read_text(file, max_bytes=_MAX_BYTES, error=ConfigError)) for file in after if file.is_file())
 
 
 def canonical_path(path: Path) -> Path:
@@ -186,7 +207,7 @@ def merge_project_file(
             if trust_store(paths).is_ignored(project.path):
                 return user, ()
             if confirm_trust is None or not confirm_trust(project, config_path):
-                name = one_line(str(project.path), 500)
+                name = one_line(project.label, 500)
                 changed = ", ".join(one_line(path, 200) for path in changed_programs(project, paths)[:3])
                 reason = f"not used, because {changed} changed" if changed else "not trusted and left out"
                 silent = "" if project.is_own or changed else ", mcpchat trust ignore leaves it out silently"

@@ -47,8 +47,8 @@ def check_project(paths: Paths, user: Config) -> Iterator[Check]:
             return
         content = project.parse(user)
         if is_trusted(project, paths):
-            yield subject.ok("project", f"{project.path}, servers: {len(content.servers)}")
+            yield subject.ok("project", f"{project.label}, servers: {len(content.servers)}")
         else:
-            yield subject.warning("project", f"{project.path} is not trusted, and not used", "mcpchat trust")
+            yield subject.warning("project", f"{project.label} is not trusted, and not used", "mcpchat trust")
     except McpChatError as error:
         yield subject.warning("project", error.message, error.hint)

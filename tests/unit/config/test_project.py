@@ -507,6 +507,31 @@ def test_a_project_file_of_our_own_comes_first(tmp_path: Path, paths: Paths, mon
     assert project.path == tmp_path / ".mcpchat.toml"
 
 
+def test_both_files_of_other_clients_are_trusted_together(
+    tmp_path: Path, paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".vscode").mkdir()
+    first, second = tmp_path / ".mcp.json", tmp_path / ".vscode" / "mcp.json"
+    first.write_text('{"mcpServers": {"a": {"command": "one"}}}')
+    project = find_project(exclude=paths.config)
+    assert project is not None
+    project_file.trust(project, paths)
+    second.write_text('{"servers": {"a": {"command": "two"}, "b": {"command": "three"}}}')
+    project = find_project(exclude=paths.config)
+    assert project is not None
+    assert project.label == f"{first} and {second}"
+    assert not project_file.is_trusted(project, paths)
+    assert {name: server.command for name, server in project.parse(Config()).servers.items()} == {
+        "a": "one", "a-2": "two", "b": "three",
+    }  # fmt: skip
+    project_file.trust(project, paths)
+    assert {"a", "a-2", "b"} <= set(merge_project_file(Config(), paths.config, paths)[0].servers)
+    second.write_text("{")
+    config, (notice,) = merge_project_file(Config(), paths.config, paths)
+    assert (config, "not trusted" in notice) == (Config(), True)
+
+
 @pytest.mark.parametrize("text", ['{"mcpServers": {', '{"mcpServers": {%s}}' % ",".join(f'"s{n}": {{"command": "x"}}' for n in range(21))])  # fmt: skip # noqa: UP031
 def test_another_clients_file_with_a_fault_is_left_out(
     tmp_path: Path, paths: Paths, monkeypatch: pytest.MonkeyPatch, text: str

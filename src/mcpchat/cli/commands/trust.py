@@ -34,7 +34,7 @@ AcceptOption = Annotated[bool, typer.Option("--yes", "-y", help="Accept everythi
 def trust(config: Path | None, yes: AcceptOption = False) -> int:
     """Show what the project file of this folder, or of one above, would run and contact; and ask to trust it.
 
-    A project file is .mcpchat.toml, else .mcp.json or .vscode/mcp.json of other clients. mcpchat uses nothing of it
+    A project file is .mcpchat.toml, else .mcp.json and .vscode/mcp.json of other clients. mcpchat uses nothing of it
     before you trust it, and asks again after any change.
 
     \b
@@ -46,7 +46,7 @@ def trust(config: Path | None, yes: AcceptOption = False) -> int:
     project = project_file.find_project(exclude=config or paths.config)
     if project is None:
         raise UsageError(NO_PROJECT_FILE)
-    name = one_line(str(project.path), 500)
+    name = one_line(project.label, 500)
     if project_file.is_trusted(project, paths):
         sys.stderr.write(f"{name} is trusted already\n")
         return 0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-PROJECT_FILES = (".mcp.json", ".vscode/mcp.json")  # of a folder; the first that exists counts
+PROJECT_FILES = (".mcp.json", ".vscode/mcp.json")  # of a folder
 
 
 class Client(Struct, frozen=True, kw_only=True):

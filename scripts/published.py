@@ -1,7 +1,8 @@
 """Install the third-party programs that the tests use into .published/, once.
 
-These are MCP servers, the conformance suite, a fake model server, llama.cpp and an OAuth authorization server. Without
-npm they are not installed and the tests that need them are skipped; if the variable CI is set, that is an error.
+These are MCP servers, the conformance suite, a fake model server, llama.cpp, an OAuth authorization server, and
+Google's descriptions of its APIs. Without npm they are not installed and the tests that need them are skipped; if the
+variable CI is set, that is an error.
 """
 
 import json
@@ -9,7 +10,9 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import venv
+import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,7 +34,22 @@ PYPI = {
     "numpy": "2.4.6",
     "xllamacpp": "2026.10.11549",
 }
-MANIFEST = json.dumps([NPM, PYPI])
+DISCOVERY = {"google-api-python-client": "2.202.0"}  # 100 MB installed: only the documents of these APIs are kept
+APIS = ("calendar.v3", "docs.v1", "drive.v3", "gmail.v1", "sheets.v4")
+MANIFEST = json.dumps([NPM, PYPI, DISCOVERY, APIS])
+
+
+def fetch_discovery_documents(python: Path, environ: dict[str, str]) -> None:
+    """Take Google's discovery documents out of the package that ships them."""
+    with tempfile.TemporaryDirectory() as folder:
+        (name, version), *_ = DISCOVERY.items()
+        command = [str(python), "-m", "pip", "download", "-q", "--no-deps", "-d", folder, f"{name}=={version}"]
+        subprocess.run(command, check=True, env=environ)
+        (FOLDER / "discovery").mkdir()
+        with zipfile.ZipFile(next(Path(folder).glob("*.whl"))) as wheel:
+            for api in APIS:
+                data = wheel.read(f"googleapiclient/discovery_cache/documents/{api}.json")
+                (FOLDER / "discovery" / f"{api}.json").write_bytes(data)
 
 
 def main() -> int:
@@ -54,6 +72,7 @@ def main() -> int:
         python = FOLDER / "py" / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
         pinned = [f"{name}=={version}" for name, version in PYPI.items()]
         subprocess.run([str(python), "-m", "pip", "install", "-q", *pinned], check=True, env=environ)
+        fetch_discovery_documents(python, environ)
     except (OSError, subprocess.CalledProcessError) as error:
         print(f"the published servers cannot be installed: {error}")
         return 1 if os.environ.get("CI") else 0

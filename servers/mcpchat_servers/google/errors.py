@@ -19,7 +19,7 @@ RATE_LIMIT_REASONS = {
 }
 _SCOPE_REASONS = {"insufficientPermissions", "ACCESS_TOKEN_SCOPE_INSUFFICIENT", "insufficientScopes"}
 _DISABLED_REASONS = {"accessNotConfigured", "SERVICE_DISABLED"}
-_SERVICE_NAME = re.compile(r"[a-z]{2,30}\.googleapis\.com")
+_SERVICE_NAME = re.compile(r"[a-z-]{2,30}\.googleapis\.com")
 _EXPLANATIONS: Mapping[str, str] = {
     "dailyLimitExceeded": "the Cloud project has used its daily quota of requests: try again tomorrow",
     "storageQuotaExceeded": "the account's storage is full: trash files and empty the trash",
@@ -133,7 +133,7 @@ def _explain(
             f"{SIGN_IN_COMMAND}."
         )
     if is_unscoped:
-        scope_text = " or ".join(scopes)
+        scope_text = " and ".join(scopes)
         return (
             f"not granted: this needs the scope {scope_text}. Run {SIGN_IN_COMMAND} and tick everything it asks for "
             "(if read_only = true or scopes is set for this server in the config, that setting excludes the scope)."

@@ -80,8 +80,9 @@ class _RawStringArguments(FuncMetadata):
 class GoogleServer(MCPServer[Session]):
     """MCP server for one Google API.
 
-    ``scopes`` are the narrowest OAuth scopes for the tools, ``read_only_scopes`` those for the read tools.
-    ``other_apis`` are further APIs by the name by which a session has them.
+    ``service`` is the API's name in Google's console, by default that of the server. ``scopes`` are the narrowest
+    OAuth scopes for the tools, ``read_only_scopes`` those for the read tools. ``other_apis`` are further APIs by the
+    name by which a session has them.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class GoogleServer(MCPServer[Session]):
         title: str,
         instructions: str,
         base_url: str,
+        service: str = "",
         scopes: Sequence[str],
         read_only_scopes: Sequence[str],
         accepts_folders: bool,
@@ -115,6 +117,7 @@ class GoogleServer(MCPServer[Session]):
         self.read_only_scopes = tuple(read_only_scopes)
         self.accepts_folders = accepts_folders
         self._base_url = base_url
+        self._service = service or f"{name}.googleapis.com"
         self._has_own_url = False  # whether the environment sets the base URL of every API
         self._other_apis = other_apis or {}
         self._folders = AllowedFolders(())
@@ -211,7 +214,7 @@ class GoogleServer(MCPServer[Session]):
 
     @asynccontextmanager
     async def _open_session(self, server: "MCPServer[Session]") -> AsyncIterator[Session]:
-        api = self._build_api(self._base_url, f"{self.name}.googleapis.com")
+        api = self._build_api(self._base_url, self._service)
         others = {
             name: self._build_api(
                 self._base_url if self._has_own_url else other.base_url,

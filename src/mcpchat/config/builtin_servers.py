@@ -23,19 +23,24 @@ class BuiltinServer(Struct, frozen=True, kw_only=True):
     takes_folders: bool = False
 
 
-def _google_server(scope: str, read_only_scope: str, *, takes_folders: bool = False) -> BuiltinServer:
+def _google_server(scopes: str, read_only_scopes: str, *, takes_folders: bool = False) -> BuiltinServer:
+    """A server for an API of Google; its scopes are separated by blanks and without their common beginning."""
     return BuiltinServer(
         provider="google",
         token_env="GOOGLE_ACCESS_TOKEN",  # noqa: S106 - the name of a variable
         credentials=("GOOGLE_ACCESS_TOKEN", "GOOGLE_APPLICATION_CREDENTIALS"),
-        scopes=(_SCOPE + scope,),
-        read_only_scopes=(_SCOPE + read_only_scope,),
+        scopes=tuple(_SCOPE + scope for scope in scopes.split()),
+        read_only_scopes=tuple(_SCOPE + scope for scope in read_only_scopes.split()),
         takes_folders=takes_folders,
     )
 
 
 BUILTIN_SERVERS: Mapping[str, BuiltinServer] = {
     "calculator": BuiltinServer(),
+    "calendar": _google_server(
+        "calendar.events calendar.calendarlist.readonly calendar.freebusy",
+        "calendar.events.readonly calendar.calendarlist.readonly calendar.freebusy",
+    ),
     "drive": _google_server("drive", "drive.readonly", takes_folders=True),
     "gmail": _google_server("gmail.modify", "gmail.readonly", takes_folders=True),
     "sheets": _google_server("spreadsheets", "spreadsheets.readonly"),

@@ -112,6 +112,10 @@ _SCOPE_TITLES = {
     f"{_GOOGLE_PREFIX}calendar": "Calendar (read, write)",
     f"{_GOOGLE_PREFIX}calendar.readonly": "Calendar (read)",
     f"{_GOOGLE_PREFIX}calendar.events": "Calendar (events)",
+    f"{_GOOGLE_PREFIX}calendar.events.readonly": "Calendar (read events)",
+    f"{_GOOGLE_PREFIX}calendar.calendarlist.readonly": "Calendar (list of calendars)",
+    f"{_GOOGLE_PREFIX}calendar.freebusy": "Calendar (free and busy times)",
+    f"{_GOOGLE_PREFIX}gmail.settings.basic": "Gmail (settings and filters)",
 }
 _IDENTITY_SCOPES = frozenset({"openid", "email", "profile"})  # they identify the user and give no access
 

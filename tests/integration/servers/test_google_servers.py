@@ -1,4 +1,4 @@
-"""Tests of what all three Google servers share: tool schemas, tokens, errors, retries, files."""
+"""Tests of what all Google servers share: tool schemas, tokens, errors, retries, files."""
 
 import json
 import re
@@ -15,23 +15,27 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from mcpchat.config.builtin_servers import BUILTIN_SERVERS
+from mcpchat_servers.calendar.server import server as calendar_server
 from mcpchat_servers.drive.server import server as drive_server
 from mcpchat_servers.gmail.server import server as gmail_server
 from mcpchat_servers.google.server import GoogleServer
 from mcpchat_servers.sheets.server import server as sheets_server
-from tests.support.google import FakeGoogle, run_fake_google
+from tests.support.google import FakeGoogle, discovery, run_fake_google
 from tests.support.google.client import ServerProcess, run_server
 from tests.support.google.example import fill_account
-from tests.support.google.http import AUTH, TOKEN, Fault
+from tests.support.google.http import AUTH, DEFAULT_SCOPES, TOKEN, Fault
+from tests.support.published import needs_published
 from tests.support.waiting import wait_until
 
-NAMES = ("drive", "gmail", "sheets")
+NAMES = ("calendar", "drive", "gmail", "sheets")
 READ: dict[str, tuple[str, dict[str, Any]]] = {
+    "calendar": ("get_event", {"event_id": "ev1", "time_zone": "UTC"}),
     "drive": ("get_file", {"file_id": "text-1"}),
     "gmail": ("list_labels", {}),
     "sheets": ("get_spreadsheet", {"spreadsheet_id": "budget-1"}),
 }
 WRITE: dict[str, tuple[str, dict[str, Any]]] = {
+    "calendar": ("create_event", {"title": "x", "start": "2026-12-01", "end": "2026-12-01", "time_zone": "UTC"}),
     "drive": ("create_folder", {"name": "x"}),
     "gmail": ("send_message", {"to": ["b@example.com"], "subject": "x", "body": "x"}),
     "sheets": ("append_rows", {"spreadsheet_id": "budget-1", "title": "Party budget", "range": "Costs", "rows": [[1]]}),
@@ -47,11 +51,12 @@ def api() -> Iterator[FakeGoogle]:
 @pytest.fixture(scope="module")
 def processes(api: FakeGoogle) -> Iterator[dict[str, ServerProcess]]:
     with (
+        run_server("calendar", google=api) as calendar,
         run_server("drive", google=api) as drive,
         run_server("gmail", google=api) as gmail,
         run_server("sheets", google=api) as sheets,
     ):
-        yield {"drive": drive, "gmail": gmail, "sheets": sheets}
+        yield {"calendar": calendar, "drive": drive, "gmail": gmail, "sheets": sheets}
 
 
 @pytest.fixture(params=NAMES)
@@ -62,13 +67,13 @@ def name(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(autouse=True)
 def reset_account(api: FakeGoogle) -> None:
     """Restore the account and the token for each test."""
-    for service in (api.drive, api.gmail, api.sheets):
+    for service in (api.calendar, api.drive, api.gmail, api.sheets):
         service.__init__(api)  # type: ignore[misc]
     fill_account(api)
     api.faults.clear()
     api.journal.clear()
     api.disabled_services.clear()
-    api.tokens = {TOKEN: {f"{AUTH}{scope}" for scope in ("drive", "gmail.modify", "spreadsheets")}}
+    api.tokens = {TOKEN: {f"{AUTH}{scope}" for scope in DEFAULT_SCOPES}}
 
 
 @pytest.fixture
@@ -95,13 +100,14 @@ def test_tool_annotations(processes: dict[str, ServerProcess]) -> None:
         for tool in server.tools.values()
     }
     assert sorted(name for name, hint in hints.items() if hint["destructiveHint"]) == [
+        "calendar.answer_event", "calendar.create_event", "calendar.delete_event", "calendar.update_event",
         "drive.share_file", "drive.trash_file", "drive.unshare_file", "drive.update_file", "gmail.create_filter",
         "gmail.delete_filter", "gmail.delete_label", "gmail.discard_draft", "gmail.forward", "gmail.reply", "gmail.send_draft",
         "gmail.send_message", "gmail.trash", "gmail.update_draft", "sheets.clear_range", "sheets.delete_rows_or_columns",
         "sheets.delete_sheet", "sheets.find_and_replace", "sheets.sort_range", "sheets.write_range", "sheets.write_ranges",
     ]  # fmt: skip
     assert sorted(name for name, hint in hints.items() if not hint["readOnlyHint"] and not hint["idempotentHint"]) == [
-        "drive.copy_file", "drive.create_file", "drive.create_folder", "drive.download_file", "drive.share_file", "drive.unshare_file",
+        "calendar.create_event", "drive.copy_file", "drive.create_file", "drive.create_folder", "drive.download_file", "drive.share_file", "drive.unshare_file",
         "gmail.create_draft", "gmail.create_filter", "gmail.create_label", "gmail.forward", "gmail.reply",
         "gmail.save_attachment", "gmail.send_draft", "gmail.send_message", "sheets.add_sheet", "sheets.append_rows",
         "sheets.copy_sheet", "sheets.create_spreadsheet", "sheets.delete_rows_or_columns", "sheets.delete_sheet",
@@ -110,7 +116,9 @@ def test_tool_annotations(processes: dict[str, ServerProcess]) -> None:
 
 
 def test_builtin_scopes_match_the_scopes_of_the_servers(name: str) -> None:
-    servers: dict[str, GoogleServer] = {"drive": drive_server, "gmail": gmail_server, "sheets": sheets_server}
+    servers: dict[str, GoogleServer] = {
+        "calendar": calendar_server, "drive": drive_server, "gmail": gmail_server, "sheets": sheets_server,
+    }  # fmt: skip
     builtin, server = BUILTIN_SERVERS[name], servers[name]
     assert (server.scopes, server.read_only_scopes) == (builtin.scopes, builtin.read_only_scopes)
     assert server.accepts_folders is builtin.takes_folders
@@ -125,6 +133,7 @@ def test_an_unknown_argument_is_named(server: ServerProcess, name: str) -> None:
 
 def test_null_means_that_an_argument_is_missing(server: ServerProcess, name: str) -> None:
     calls: dict[str, dict[str, Any]] = {
+        "calendar": {"tool": "list_events", "words": None, "page_size": None},
         "drive": {"tool": "list_folder", "page_size": None, "folder_id": None, "cursor": None},
         "gmail": {"tool": "search_mail", "query": None, "page_size": None},
         "sheets": {"tool": "read_range", "spreadsheet_id": "budget-1", "range": "Costs", "values": None},
@@ -136,6 +145,7 @@ def test_null_means_that_an_argument_is_missing(server: ServerProcess, name: str
 
 def test_an_argument_error_omits_the_value(server: ServerProcess, name: str) -> None:
     invalid_calls: dict[str, dict[str, Any]] = {
+        "calendar": {"tool": "list_events", "page_size": 10**6},
         "drive": {"tool": "list_folder", "page_size": 10**6},
         "gmail": {"tool": "search_mail", "page_size": 10**6},
         "sheets": {"tool": "read_range", "spreadsheet_id": "x", "range": "A1", "max_rows": 10**6},
@@ -177,16 +187,17 @@ def test_a_missing_scope_is_named(server: ServerProcess, name: str, api: FakeGoo
     tool, arguments = READ[name]
     result = server.call(tool, **arguments)
     assert result.text.startswith(
-        f"not granted: this needs the scope {BUILTIN_SERVERS[name].scopes[0]}. Run mcpchat auth login google"
+        f"not granted: this needs the scope {' and '.join(BUILTIN_SERVERS[name].scopes)}. Run mcpchat auth login google"
     )
     assert "_meta" not in result.raw
 
 
 def test_a_disabled_api_says_where_to_enable_it(server: ServerProcess, name: str, api: FakeGoogle) -> None:
-    api.disabled_services.add(f"{name}.googleapis.com")
+    service = {"calendar": "calendar-json"}.get(name, name)
+    api.disabled_services.add(f"{service}.googleapis.com")
     tool, arguments = READ[name]
     result = server.call(tool, **arguments)
-    assert f"https://console.cloud.google.com/apis/library/{name}.googleapis.com" in result.text
+    assert f"https://console.cloud.google.com/apis/library/{service}.googleapis.com" in result.text
 
 
 @pytest.mark.parametrize(
@@ -349,3 +360,29 @@ def test_a_server_error_hides_the_traceback_from_the_model(server: ServerProcess
     assert result.text == "get_spreadsheet failed with an internal error of this server: see its log"
     wait_until(lambda: server.log)
     assert "ValidationError" in "".join(server.log)
+    assert api.mismatches or not discovery.FOLDER.is_dir()
+    api.mismatches.clear()  # the double's answer was wrong on purpose
+
+
+@needs_published
+@pytest.mark.parametrize(
+    ("verb", "target", "body", "problems"),
+    [
+        ("GET", "/calendar/v3/calendars/x/events?maxResults=5&singleEvents=true&fields=items(id,start)", b"", []),
+        ("GET", "/calendar/v3/calendars/x/events?maxResults=a&nope=1", b"", ["maxResults is not a number: 'a'", "no parameter nope"]),
+        ("GET", "/calendar/v3/calendars/x/events?fields=items(idd)", b"", ["fields.items has no idd"]),
+        ("POST", "/v4/spreadsheets/x/values/A1%3AB2:append?valueInputOption=RAW", b'{"values": [[1]]}', []),
+        ("POST", "/v4/spreadsheets/x/values/A1:append?valueInputOption=raw", b'{"valuez": 1}', ["valueInputOption is none of", "body has no valuez"]),
+        ("POST", "/drive/v3/files", b'{"name": 1, "size": "3", "kind": "x"}', ["body.name is not of type string: 1"]),
+    ],
+)  # fmt: skip
+def test_requests_are_checked_against_googles_documents(
+    verb: str, target: str, body: bytes, problems: list[str]
+) -> None:
+    method = discovery.find_method(verb, target.partition("?")[0])
+    assert isinstance(method, discovery.Method)
+    found = list(method.check_request(target, body))
+    assert len(found) >= len(problems)
+    assert bool(found) == bool(problems)
+    assert all(any(item.startswith(problem) for item in found) for problem in problems)
+    assert discovery.find_method("PUT", "/drive/v3/nothing") == "drive.v3 has no method for PUT /drive/v3/nothing"

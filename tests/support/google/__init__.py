@@ -1,8 +1,9 @@
-"""A fake of three Google APIs over local HTTP: it behaves as documented and produces faults on request."""
+"""A fake of Google's APIs over local HTTP: it behaves as documented and produces faults on request."""
 
 import contextlib
 from collections.abc import Iterator
 
+from tests.support.google.calendar import FakeCalendar
 from tests.support.google.drive import GOOGLE_APPS, FakeDrive
 from tests.support.google.gmail import FakeGmail
 from tests.support.google.http import ApiError, FakeService, Request, Response, serve
@@ -10,10 +11,11 @@ from tests.support.google.sheets import FakeSheets
 
 
 class FakeGoogle(FakeService):
-    """The three APIs behind one URL."""
+    """The APIs behind one URL."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.calendar = FakeCalendar(self)
         self.drive = FakeDrive(self)
         self.gmail = FakeGmail(self)
         self.sheets = FakeSheets(self)
@@ -26,6 +28,8 @@ class FakeGoogle(FakeService):
             response = self.drive.handle(request)
             self._add_books()
             return response
+        if path.startswith("/calendar/v3/"):
+            return self.calendar.handle(request)
         if path.startswith("/gmail/v1/"):
             return self.gmail.handle(request)
         if path.startswith("/v4/spreadsheets"):
@@ -45,6 +49,8 @@ class FakeGoogle(FakeService):
 
 @contextlib.contextmanager
 def run_fake_google() -> Iterator[FakeGoogle]:
+    """Run the fake. At the end, nothing must have been against Google's discovery documents."""
     service = FakeGoogle()
     with serve(service):
         yield service
+    assert not service.mismatches, "\n".join(sorted(set(service.mismatches)))

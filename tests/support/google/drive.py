@@ -140,7 +140,7 @@ class FakeDrive:
         if path == "/files" and is_read:
             return self._list_files(request)
         if path == "/files":
-            return Response(self._create_file(request.json()))
+            return Response(_visible_fields(self._create_file(request.json()), request))
         if path == "/drives":
             return Response({"kind": "drive#driveList", "drives": self.drives})
         match = re.fullmatch(r"/files/([^/]+)(?:/(export|copy|permissions)(?:/([^/]+))?)?", path)
@@ -288,7 +288,7 @@ class FakeDrive:
         permission = {"id": str(len(file["permissions"]) + 1), **body}
         permission["_mailed"] = request.param("sendNotificationEmail")
         file["permissions"].append(permission)
-        return Response({name: value for name, value in permission.items() if not name.startswith("_")})
+        return Response(_without_notes(permission))
 
     def _upload(self, request: Request, path: str) -> Response:
         session = request.param("upload_id")
@@ -344,9 +344,16 @@ class FakeDrive:
         return self._create_file(state["metadata"], data)
 
 
+def _without_notes(permission: dict[str, Any]) -> dict[str, Any]:
+    """The permission as Google returns it, without what the double notes of it."""
+    return {name: value for name, value in permission.items() if not name.startswith("_")}
+
+
 def _visible_fields(file: dict[str, Any], request: Request, *, everything: bool = False) -> dict[str, Any]:
     hidden = {"permissions", "shared", "owners"} if file.get("driveId") else set()
     visible = {name: value for name, value in file.items() if not name.startswith("_") and name not in hidden}
+    if "permissions" in visible:
+        visible["permissions"] = [_without_notes(permission) for permission in visible["permissions"]]
     if request.param("fields"):
         return visible
     return {name: visible[name] for name in ("kind", "id", "name", "mimeType")}

@@ -74,6 +74,7 @@ def fill_account(service: FakeGoogle) -> None:
     drive.add("sketch-1", "Sketch", f"{GOOGLE_APPS}drawing", exports={"image/png": PNG})
     drive.add("script-1", "Macro", f"{GOOGLE_APPS}script", exports={f"{GOOGLE_APPS}script+json": b'{"files": []}'})
     drive.add("short-1", "Shortcut to the plan", f"{GOOGLE_APPS}shortcut", shortcutDetails={"targetId": "doc-1"})
+    service.calendar.add("Party", "2026-12-01T20:00", "2026-12-01T23:00", location="Roof")
     service.sheets.add("budget-1", "Party budget", {"Costs": BUDGET, "My sheet's": [["x", "y"], [1, 2]]},
                        named_ranges={"Prices": {"sheetId": 0, "startRowIndex": 1, "endRowIndex": 3, "startColumnIndex": 1,
                                          "endColumnIndex": 2}})  # fmt: skip

@@ -11,9 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from tests.support.google import discovery
 from tests.support.http_server import HttpServer
 
 AUTH = "https://www.googleapis.com/auth/"
+DEFAULT_SCOPES = (
+    "calendar.calendarlist.readonly", "calendar.events", "calendar.freebusy", "drive", "gmail.modify", "spreadsheets",
+)  # fmt: skip
 TOKEN = "ya29.the-token-of-the-tests-0123456789"
 
 
@@ -90,9 +94,7 @@ class FakeService:
     """The fake service. ``journal`` has each request as (method, path, query)."""
 
     def __init__(self) -> None:
-        self.tokens: dict[str, set[str]] = {
-            TOKEN: {f"{AUTH}{scope}" for scope in ("drive", "gmail.modify", "spreadsheets")}
-        }
+        self.tokens: dict[str, set[str]] = {TOKEN: {f"{AUTH}{scope}" for scope in DEFAULT_SCOPES}}
         self.faults: list[Fault] = []
         self.journal: list[tuple[str, str, dict[str, list[str]]]] = []
         self.lock = threading.RLock()
@@ -102,6 +104,7 @@ class FakeService:
         ] = []  # each request with a valid token, and the token's scopes
         self.url = ""
         self.delay = 2.0
+        self.mismatches: list[str] = []  # what Google's discovery documents say against requests and answers
         self.disabled_services: set[str] = set()
 
     def handle(self, request: Request) -> Response:
@@ -191,6 +194,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.command, unquote(parts.path), parse_qs(parts.query, keep_blank_values=True), self.headers, body
         )
         self.service.journal.append((request.method, request.path, request.query))
+        is_content = request.path.startswith("/upload") and request.param("upload_id")
+        method = None if is_content else discovery.find_method(request.method, parts.path)
+        if isinstance(method, str):
+            self.service.mismatches.append(method)
+            method = None
+        elif method is not None:
+            found = [f"{method.id}: {problem}" for problem in method.check_request(self.path, body)]
+            self.service.mismatches += found
         truncate = False
         try:
             fault = self.service.take_fault(request, after=False)
@@ -198,6 +209,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 truncate = self._fail(fault)
             with self.service.lock:
                 answer = self.service.handle(request)
+            if method is not None:
+                self._check_answer(request, answer, method)
             if (fault := self.service.take_fault(request, after=True)) is not None:
                 truncate = self._fail(fault)
         except ApiError as error:
@@ -225,6 +238,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return
         with contextlib.suppress(ConnectionError):
             self.wfile.write(data)
+
+    def _check_answer(self, request: Request, answer: Response, method: discovery.Method) -> None:
+        """Note what is wrong with an answer: fields that the API does not have, a token without the method's scopes."""
+        granted = self.service.authorized_requests[-1][1] if self.service.authorized_requests else set()
+        problems = [] if granted & method.scopes else [f"no scope of {sorted(granted)} allows it"]
+        if answer.status < 300 and not isinstance(answer.body, bytes) and not request.path.startswith("/upload"):
+            problems += method.check_answer(answer.body)
+        self.service.mismatches += [f"{method.id}: {problem}" for problem in problems]
 
     def _fail(self, fault: Fault) -> bool:
         match fault.kind:
@@ -263,24 +284,7 @@ def _junk_error() -> Exception:
 
 def apply_field_mask(value: Any, mask: str) -> Any:
     """Return a partial response with the fields of a mask such as ``a,b(c,d),e/f``."""
-    return _select(value, _parse_mask(mask))
-
-
-def _parse_mask(mask: str) -> dict[str, Any]:
-    tree: dict[str, Any] = {}
-    depth, start = 0, 0
-    parts = []
-    for index, char in enumerate(mask):
-        depth += (char == "(") - (char == ")")
-        if char == "," and depth == 0:
-            parts.append(mask[start:index])
-            start = index + 1
-    for part in [*parts, mask[start:]]:
-        match = re.match(r"([^/(]+)/(.*)$", part) or re.match(r"([^/(]+)\((.*)\)$", part)
-        name, rest = (match[1], match[2]) if match else (part, "")
-        inner = _parse_mask(rest) if rest else {}
-        tree[name.strip()] = {**tree.get(name.strip(), {}), **inner}
-    return tree
+    return _select(value, discovery.parse_mask(mask))
 
 
 def _select(value: Any, tree: dict[str, Any]) -> Any:

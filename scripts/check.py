@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-WORKERS = str(2 * (os.cpu_count() or 1))  # the tests wait for half of their time
+WORKERS = str(3 * (os.cpu_count() or 1))  # the tests wait for more than half of their time
 PYTEST = ["pytest", "-n", WORKERS, "--dist", "worksteal"]
 MEASURE = ["--cov", "--cov-report=term:skip-covered"]
 LINT_IMPORTS = "from importlinter.cli import lint_imports_command as c; c()"

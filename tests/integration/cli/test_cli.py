@@ -509,8 +509,8 @@ def test_a_bundled_server_is_added_by_name(run: CommandLine, isolated: Path) -> 
     for invalid_args, message in (
         (["x", "--builtin", "gmial"], "did you mean gmail?"),
         (["x", "--builtin", "gmail", "https://x.example"], "expected one of URL, -- COMMAND... and --builtin NAME"),
-        (["x", "https://x.example", "--read-only"], 'only valid with builtin = "calendar", "gmail", "sheets"'),
-        (["x", "--builtin", "sheets", "--folder", str(isolated)], 'only valid with builtin = "calendar", "gmail"'),
+        (["x", "https://x.example", "--read-only"], 'only valid with builtin = "calendar", "drive", "gmail", "sheets"'),
+        (["x", "--builtin", "sheets", "--folder", str(isolated)], 'only valid with builtin = "drive", "gmail"'),
         (["x", "--builtin", "drive", "--folder", "nowhere"], "--folder nowhere: there is no such folder"),
     ):
         code, _, err = unpack(run("servers", "add", *invalid_args))

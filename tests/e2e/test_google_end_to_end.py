@@ -199,7 +199,7 @@ def test_a_read_only_config_has_read_only_scopes_and_tools(tmp_path: Path) -> No
         assert "Asking Google for: Drive (read), Gmail (read), Sheets (read)" in output
         tools = user.run_ok("tools", "mail")
         assert "read_message" in tools
-        assert "send_" not in tools
+        assert "send_message" not in tools
         assert user.run_ok("call", "mail.search_mail", "query=from:grace").count("Grace Hopper") == 2
 
 

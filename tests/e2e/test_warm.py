@@ -211,6 +211,7 @@ def test_it_inherits_what_an_ordinary_command_does(environ: dict[str, str], tmp_
     with expect_warm(environ, 1):
         folder = tmp_path / "a folder"
         folder.mkdir()
+        nice = min(os.nice(0) + 3, 19)
         line = f"umask 027; ulimit -Sn 321; cd '{folder}'; trap '' HUP; export COLOUR=$'gr\\xfcn' TZ=Asia/Tokyo; "
         for no_warm in ("", "1"):
             shell = f"{line} MCPCHAT_NO_WARM={no_warm} exec nice -n 3 {MCPCHAT} call box.describe"
@@ -224,7 +225,7 @@ def test_it_inherits_what_an_ordinary_command_does(environ: dict[str, str], tmp_
             )
             assert result.returncode == 0, result.stderr
             told = json.loads(result.stdout)
-            assert (told["umask"], told["nice"], told["files"][0], told["folder"]) == (0o027, 3, 321, str(folder))
+            assert (told["umask"], told["nice"], told["files"][0], told["folder"]) == (0o027, nice, 321, str(folder))
             assert (told["zone"], told["variable"].encode(errors="surrogateescape")) == ("Asia/Tokyo", b"gr\xfcn")
 
 

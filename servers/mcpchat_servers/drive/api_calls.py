@@ -32,10 +32,12 @@ from mcpchat_servers.google.server import Session
 from mcpchat_servers.google.text_extraction import (
     TOO_COMPLEX,
     decode_text,
+    find_office_kind,
     find_visible_text,
     html_to_text,
     is_binary,
     is_html,
+    office_to_text,
     pdf_to_text,
 )
 
@@ -62,7 +64,8 @@ def write_params() -> dict[str, Any]:
 
 async def fetch_page(
     session: Session, terms: str, extra_params: dict[str, Any], page_size: int, cursor: str | None
-) -> FilePage:
+) -> tuple[FilePage, list[dict[str, Any]]]:
+    """Return a page of a search, and its files in Drive's format."""
     params = {
         "q": terms,
         "pageSize": page_size,
@@ -72,11 +75,13 @@ async def fetch_page(
         **extra_params,
     }
     response = await session.api.get(FILES_PATH, params | ({"pageToken": cursor} if cursor else {}), what="the search")
-    return FilePage(
-        files=[parse_file(raw) for raw in response.get("files") or ()],
+    raws = list(response.get("files") or ())
+    page = FilePage(
+        files=[parse_file(raw) for raw in raws],
         next_cursor=response.get("nextPageToken"),
         incomplete=response.get("incompleteSearch") or None,
     )
+    return page, raws
 
 
 async def fetch_metadata(session: Session, id_or_link: str, fields: str, *, follow: bool = True) -> dict[str, Any]:
@@ -160,20 +165,32 @@ async def read_text(session: Session, raw: dict[str, Any]) -> tuple[str, TextFor
     key = (raw["id"], raw.get("version", ""), raw.get("modifiedTime", ""))
     if (cached := session.text_cache.get(*key)) is not None:
         return cached, text_format
-    text = None
-    if kind in TEXT_EXPORTS or not is_binary(kind):
-        data = await read_bytes(session, raw, MAX_READ_BYTES)
-        text = await pdf_to_text(data, quote_name(raw)) if kind == "application/pdf" else decode_text(data)
-        if text is not None and kind == DOCUMENT:
-            text = await _without_hidden_text(session, raw, text)
-        elif text is not None and is_html(kind, text):
-            text = await html_to_text(text)
-    else:
+    name = str(raw.get("name", ""))
+    if kind not in TEXT_EXPORTS:
         check_content(raw)
+    is_readable = kind in TEXT_EXPORTS or find_office_kind(kind, name) or not is_binary(kind)
+    data = await read_bytes(session, raw, MAX_READ_BYTES) if is_readable else None
+    if data is not None and kind == DOCUMENT:
+        text = await _without_hidden_text(session, raw, decode_text(data) or "")
+    else:
+        text = await to_text(data, kind, name, quote_name(raw))
+    return session.text_cache.put(text, *key), text_format
+
+
+async def to_text(data: bytes | None, kind: str, name: str, what: str) -> str:
+    """Return the text of a file's bytes, by its media type and name. Raises ToolError if it has none.
+
+    Without ``data``, the kind of file is known to have none.
+    """
+    if data is not None and (office_kind := find_office_kind(kind, name)):
+        return await office_to_text(office_kind, data, what)
+    if data is not None and kind == "application/pdf":
+        return await pdf_to_text(data, what)
+    text = decode_text(data) if data is not None else None
     if text is None:
         hint = " Or convert it to a Google document: copy_file with convert." if kind in CONVERSIONS else ""
-        raise ToolError(f"{quote_name(raw)} ({kind}) is not text: download_file saves it on the user's machine.{hint}")
-    return session.text_cache.put(text, *key), text_format
+        raise ToolError(f"{what} ({kind}) is not text: download_file saves it on the user's machine.{hint}")
+    return await html_to_text(text) if is_html(kind, text) else text
 
 
 async def _without_hidden_text(session: Session, raw: dict[str, Any], markdown: str) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
@@ -24,7 +24,7 @@ FILE_FIELDS = (
     "id,name,mimeType,size,createdTime,modifiedTime,owners(displayName,emailAddress),parents,driveId,webViewLink,"
     "trashed,shortcutDetails(targetId)"
 )
-PERMISSION_FIELDS = "id,type,role,emailAddress,domain"
+PERMISSION_FIELDS = "id,type,role,emailAddress,domain,expirationTime"
 DETAIL_FIELDS = (
     f"{FILE_FIELDS},description,md5Checksum,version,starred,shared,lastModifyingUser(displayName,emailAddress),"
     f"permissions({PERMISSION_FIELDS}),capabilities(canEdit,canShare,canDownload,canTrash)"
@@ -96,6 +96,16 @@ FolderId = Annotated[
 ]
 
 
+CurrentName = Annotated[
+    str,
+    Field(
+        description="Its current name, for the user to see. Any other is refused.",
+        min_length=1,
+        max_length=1000,
+    ),
+]
+
+
 class Person(BaseModel):
     name: str | None = None
     email: str | None = None
@@ -109,6 +119,7 @@ class Permission(BaseModel):
     role: Annotated[str, Field(description="owner, organizer, fileOrganizer, writer, commenter or reader")]
     email: str | None = None
     domain: str | None = None
+    expires: Annotated[str | None, Field(description="RFC 3339")] = None
 
 
 class File(BaseModel):
@@ -149,6 +160,7 @@ class FilePage(BaseModel):
     """A page of a search or a folder."""
 
     files: list[File]
+    texts: Annotated[dict[str, str] | None, Field(description="The beginnings of the read ones, by id.")] = None
     next_cursor: Annotated[str | None, Field(description="For the next page; missing at the end.")] = None
     incomplete: Annotated[bool | None, Field(description="Google did not search everywhere: narrow it down.")] = None
 
@@ -167,6 +179,7 @@ def format_files(page: FilePage) -> str:
         owner = file.owners[0].email if file.owners else None
         facts += [f"owner {owner}" if owner else "", "in the trash" if file.trashed else ""]
         lines.append(f"{json.dumps(to_one_line(file.name), ensure_ascii=False)} ({', '.join(filter(None, facts))})")
+        lines += [f"    {line}" for line in (page.texts or {}).get(file.id, "").splitlines()]
     if page.incomplete:
         lines.append("[Google did not search everywhere: narrow it down]")
     if page.next_cursor:
@@ -201,7 +214,15 @@ def parse_permission(raw: Mapping[str, Any]) -> Permission:
         role=str(raw.get("role", "")),
         email=raw.get("emailAddress"),
         domain=raw.get("domain"),
+        expires=raw.get("expirationTime"),
     )
+
+
+def describe_link(permissions: Sequence[Permission] | None) -> str | None:
+    """Return what everyone with the link may do, or "off"; None if that is not known."""
+    if permissions is None:
+        return None
+    return next((permission.role for permission in permissions if permission.type == "anyone"), "off")
 
 
 def _file_fields(raw: Mapping[str, Any]) -> dict[str, Any]:

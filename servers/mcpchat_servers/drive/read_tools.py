@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from mcp.server.mcpserver.exceptions import ToolError
@@ -26,6 +27,8 @@ from mcpchat_servers.drive.files import (
     DRAWING,
     EXPORT_FORMATS,
     FILE_FIELDS,
+    FOLDER,
+    GOOGLE_APPS,
     ExportFormat,
     File,
     FileDetails,
@@ -40,11 +43,26 @@ from mcpchat_servers.drive.files import (
 )
 from mcpchat_servers.drive.server import server
 from mcpchat_servers.google.api import Params
+from mcpchat_servers.google.credentials import TokenExpired
+from mcpchat_servers.google.display_names import to_one_line
 from mcpchat_servers.google.errors import ApiError
 from mcpchat_servers.google.ids import FileId
-from mcpchat_servers.google.server import Ctx, Cursor, Limit, Offset, build_result, get_session, progress_reporter
+from mcpchat_servers.google.server import (
+    Ctx,
+    Cursor,
+    Limit,
+    Offset,
+    Session,
+    build_result,
+    get_session,
+    progress_reporter,
+)
 from mcpchat_servers.google.text_extraction import IMAGE_TYPES, PAGE_LENGTH, take_excerpt
 
+MAX_READ_HITS = 5  # files of a search whose texts are returned
+MAX_HIT_LENGTH = 3000  # characters of each
+MAX_TREE_FILES = 500
+_PARENTS_PER_QUERY = 50
 MAX_IMAGE_BYTES = 10 * 2**20
 MAX_DOWNLOAD_BYTES = 20 * 2**30
 
@@ -59,6 +77,15 @@ class FileContent(BaseModel):
     total: Annotated[int | None, Field(description="Characters of the whole text.")] = None
     next_offset: Annotated[int | None, Field(description="The offset of the next piece; missing at the end.")] = None
     note: str | None = None
+
+
+class FolderTree(BaseModel):
+    """The files and folders in a folder, one a line, indented by level."""
+
+    folder_id: str
+    count: int
+    tree: str
+    cut: Annotated[bool | None, Field(description="There is more than is shown.")] = None
 
 
 class SaveResult(BaseModel):
@@ -111,11 +138,11 @@ async def search_files(
     ] = None,
     all_drives: Annotated[bool, Field(description="Also search all shared drives: slower, maybe incomplete.")] = False,
     trashed: Annotated[bool, Field(description="Search the trash instead.")] = False,
+    read: Annotated[int, Field(description="Also read the first so many of them.", ge=0, le=MAX_READ_HITS)] = 0,
     page_size: Annotated[int, Field(ge=1, le=100)] = 25,
     cursor: Cursor = None,
 ) -> Annotated[CallToolResult, FilePage]:
-    """Find files and folders by words, name, kind, folder and date; without arguments, the newest. Returns their ids,
-    which the other tools need."""
+    """Find files and folders by words, name, kind, folder and date; without arguments, the newest."""
     terms = build_query(
         words=words,
         name=name,
@@ -133,14 +160,78 @@ async def search_files(
     elif all_drives:
         params["corpora"] = "allDrives"
     try:
-        page = await fetch_page(get_session(ctx), terms, params, page_size, cursor)
+        page, raws = await fetch_page(get_session(ctx), terms, params, page_size, cursor)
     except ApiError as error:
         if error.status == 400 and query:
             raise ToolError(f"{error}. query takes Drive's query language; plain words go into words") from error
         if error.status == 404 and folder_id:
             raise ToolError(f"the folder {folder_id}: not found, or this account may not see it") from error
         raise
+    page.texts = {raw["id"]: await _read_beginning(get_session(ctx), raw) for raw in raws[:read]} or None
     return build_result(page, format_files(page))
+
+
+async def _read_beginning(session: Session, raw: dict[str, Any]) -> str:
+    """Return the beginning of a file's text, or why it cannot be read here."""
+    try:
+        text, _ = await read_text(session, await fetch_metadata(session, raw["id"], FILE_FIELDS + ",version"))
+    except TokenExpired:
+        raise
+    except ToolError as error:
+        return f"[{error}]"
+    return text if len(text) <= MAX_HIT_LENGTH else f"{text[:MAX_HIT_LENGTH]}\n[cut: read_file reads all of it]"
+
+
+@server.read_tool("Show a folder as a tree", deferred=True)
+async def show_folder_tree(
+    ctx: Ctx,
+    folder_id: FolderId = "root",
+    depth: Annotated[int, Field(description="Levels of folders.", ge=1, le=10)] = 3,
+) -> Annotated[CallToolResult, FolderTree]:
+    """Show the files and folders in a folder and in the folders within it, as a tree."""
+    session = get_session(ctx)
+    root = await resolve_folder(session, folder_id)
+    children: dict[str, list[File]] = {}
+    level, count, is_cut = [root], 0, False
+    for _ in range(depth):
+        found: list[File] = []
+        for start in range(0, len(level), _PARENTS_PER_QUERY):
+            parents = level[start : start + _PARENTS_PER_QUERY]
+            terms = " or ".join(f"{quote_value(parent)} in parents" for parent in parents)
+            files, more = await _fetch_all(session, f"({terms}) and trashed = false", MAX_TREE_FILES - count)
+            found, count, is_cut = [*found, *files], count + len(files), is_cut or more
+        for file in found:
+            for parent in file.parents or ():
+                children.setdefault(parent, []).append(file)
+        level = [file.id for file in found if file.media_type == FOLDER]
+        if not level or is_cut:
+            break
+    lines = list(_format_tree(children, root, ""))
+    notes = [f"[cut after {count} files]"] if is_cut else []
+    value = FolderTree(folder_id=root, count=count, tree="\n".join(lines), cut=is_cut or None)
+    return build_result(value, "\n".join([*lines, *notes]) or "(empty)")
+
+
+async def _fetch_all(session: Session, terms: str, limit: int) -> tuple[list[File], bool]:
+    """Return up to ``limit`` files of a search, folders first, and whether there are more."""
+    files: list[File] = []
+    cursor: str | None = None
+    while len(files) < limit:
+        size = min(1000, limit - len(files))
+        page, _ = await fetch_page(session, terms, {"orderBy": "folder,name_natural"}, size, cursor)
+        files, cursor = [*files, *page.files], page.next_cursor
+        if cursor is None:
+            return files, False
+    return files, True
+
+
+def _format_tree(children: Mapping[str, Sequence[File]], parent: str, indent: str) -> Iterator[str]:
+    for file in children.get(parent, ()):
+        is_folder = file.media_type == FOLDER
+        kind = "" if is_folder else f", {file.media_type.removeprefix(GOOGLE_APPS)}"
+        yield f"{indent}{to_one_line(file.name)}{'/' if is_folder else ''}  (id {file.id}{kind})"
+        if is_folder and len(indent) < 40:
+            yield from _format_tree(children, file.id, f"{indent}  ")
 
 
 @server.read_tool("List a folder")
@@ -153,7 +244,7 @@ async def list_folder(
     """List the files and folders directly in a folder, folders first, by name."""
     session = get_session(ctx)
     terms = f"{quote_value(await resolve_folder(session, folder_id))} in parents and trashed = false"
-    page = await fetch_page(session, terms, {"orderBy": "folder,name_natural"}, page_size, cursor)
+    page, _ = await fetch_page(session, terms, {"orderBy": "folder,name_natural"}, page_size, cursor)
     return build_result(page, format_files(page))
 
 
@@ -178,8 +269,8 @@ async def get_file(ctx: Ctx, file_id: FileId) -> Annotated[CallToolResult, FileD
 async def read_file(
     ctx: Ctx, file_id: FileId, offset: Offset = 0, limit: Limit = PAGE_LENGTH
 ) -> Annotated[CallToolResult, FileContent]:
-    """Read the content of a file: Docs as Markdown, Sheets as CSV (the first sheet), Slides and PDF as text, text files
-    as they are, images as images. Long texts come in pieces. For other files, use download_file."""
+    """Read a file: Docs as Markdown, Sheets as CSV (the first sheet), Slides, PDF and Office files as text, images as
+    images. Long texts come in pieces."""
     session = get_session(ctx)
     raw = await fetch_metadata(session, file_id, FILE_FIELDS + ",version")
     file = parse_file(raw)

@@ -20,9 +20,10 @@ from mcpchat_servers.drive.api_calls import (
     read_text,
 )
 from mcpchat_servers.drive.files import DRAWING, FILE_FIELDS, FOLDER, parse_size
-from mcpchat_servers.google.server import GoogleServer, Session
+from mcpchat_servers.google.server import GoogleServer, OtherApi, Session
 from mcpchat_servers.google.text_extraction import is_text
 
+DOCS_API = "docs"  # changes the text of Google Docs; the scope of Drive allows it
 _SCOPE_PREFIX = "https://www.googleapis.com/auth/"
 MAX_RECENT_FILES = 50  # listed as resources
 _LIST_TIMEOUT = 8.0  # seconds
@@ -103,4 +104,5 @@ server = DriveServer(
     scopes=[f"{_SCOPE_PREFIX}drive"],
     read_only_scopes=[f"{_SCOPE_PREFIX}drive.readonly"],
     accepts_folders=True,
+    other_apis={DOCS_API: OtherApi("https://docs.googleapis.com")},
 )

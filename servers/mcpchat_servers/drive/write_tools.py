@@ -1,18 +1,17 @@
 """Drive tools that create and change: files, folders, sharing, the trash."""
 
 from contextlib import ExitStack
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import CallToolResult
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from mcpchat_servers.drive.api_calls import (
     ALL_DRIVES,
     FILES_PATH,
     UPLOAD_PATH,
     choose_media_type,
-    fetch_details,
     fetch_if_named,
     fetch_metadata,
     find_conversion,
@@ -27,40 +26,15 @@ from mcpchat_servers.drive.files import (
     FILE_FIELDS,
     FOLDER,
     GOOGLE_APPS,
-    PERMISSION_FIELDS,
+    CurrentName,
     File,
     FolderId,
-    Permission,
     parse_file,
-    parse_permission,
 )
 from mcpchat_servers.drive.server import server
 from mcpchat_servers.google.ids import FileId
 from mcpchat_servers.google.server import Ctx, build_result, get_session, progress_reporter
 
-
-class UnshareResult(BaseModel):
-    """A permission that was removed."""
-
-    file_id: str
-    whom: str
-
-
-class ShareResult(BaseModel):
-    """A permission that was granted."""
-
-    file_id: str
-    permission: Permission
-
-
-CurrentName = Annotated[
-    str,
-    Field(
-        description="Its current name, for the user to see. Any other is refused.",
-        min_length=1,
-        max_length=1000,
-    ),
-]
 Text = Annotated[str | None, Field(description="The content as text. Set either this or path.", max_length=2_000_000)]
 LocalPath = Annotated[
     str | None, Field(description="A local file to send, in a folder that the user allowed.", max_length=1000)
@@ -155,7 +129,7 @@ async def update_file(
     return build_result(parse_file(updated))
 
 
-@server.write_tool("Create a folder", deferred=True)
+@server.write_tool("Create a folder")
 async def create_folder(
     ctx: Ctx, name: Annotated[str, Field(min_length=1, max_length=500)], folder_id: FolderId = "root"
 ) -> Annotated[CallToolResult, File]:
@@ -227,93 +201,6 @@ async def copy_file(
         "POST", f"{FILES_PATH}/{raw['id']}/copy", body, what=quote_name(raw), retryable=False, params=write_params()
     )
     return build_result(parse_file(created))
-
-
-@server.write_tool("Share a file", destructive=True, deferred=True)
-async def share_file(
-    ctx: Ctx,
-    file_id: FileId,
-    name: CurrentName,
-    role: Literal["reader", "commenter", "writer"],
-    email: Annotated[
-        str | None,
-        Field(
-            description="The email address to share it with.",
-            pattern=r"^[^\s@,;<>\"]+@[^\s@,;<>\"]+$",
-            max_length=254,
-            examples=["ada@example.com"],
-        ),
-    ] = None,
-    group: Annotated[bool, Field(description="The address is a Google group.")] = False,
-    domain: Annotated[
-        str | None, Field(description="Share it with everyone in this domain.", pattern=r"^[\w.-]+\.[\w-]+$")
-    ] = None,
-    anyone_with_link: Annotated[bool, Field(description="Share it with everyone who has the link.")] = False,
-    notify: Annotated[bool, Field(description="Google sends an email to the address.")] = True,
-    message: Annotated[str | None, Field(description="A text for Google's email.", max_length=2000)] = None,
-) -> Annotated[CallToolResult, ShareResult]:
-    """Let one address, one domain, or everyone with the link read, comment or change a file or folder."""
-    if sum((bool(email), bool(domain), anyone_with_link)) != 1:
-        raise ToolError("expected exactly one of email, domain and anyone_with_link")
-    if message and not (email and notify):
-        raise ToolError("message: only an email to an address can contain one; set email and notify = true")
-    body: dict[str, object] = {"role": role, "type": "anyone"}
-    params: dict[str, Any] = {"fields": PERMISSION_FIELDS, **ALL_DRIVES}
-    if email:
-        body |= {"type": "group" if group else "user", "emailAddress": email}
-        params["sendNotificationEmail"] = notify
-        params |= {"emailMessage": message} if message else {}
-    elif domain:
-        body |= {"type": "domain", "domain": domain}
-    session = get_session(ctx)
-    raw = await fetch_if_named(session, file_id, name)
-    created = await session.api.change(
-        "POST", f"{FILES_PATH}/{raw['id']}/permissions", body, what=quote_name(raw), retryable=False, params=params
-    )
-    return build_result(ShareResult(file_id=raw["id"], permission=parse_permission(created)))
-
-
-@server.write_tool("Stop sharing a file", destructive=True, deferred=True)
-async def unshare_file(
-    ctx: Ctx,
-    file_id: FileId,
-    name: CurrentName,
-    whom: Annotated[
-        str,
-        Field(
-            description='An email address or a domain that it is shared with, or "anyone" for everyone with the link.',
-            min_length=1,
-            max_length=254,
-            examples=["ada@example.com", "anyone"],
-        ),
-    ],
-) -> Annotated[CallToolResult, UnshareResult]:
-    """Remove the access of an address, a domain or everyone with the link to a file or folder."""
-    session = get_session(ctx)
-    raw = await fetch_if_named(session, file_id, name)
-    permissions = (await fetch_details(session, raw["id"])).permissions
-    if permissions is None:
-        raise ToolError(f"{quote_name(raw)}: this account may neither see nor change whom it is shared with")
-    matches = [
-        permission
-        for permission in permissions
-        if whom.lower() in {(permission.email or permission.domain or permission.type).lower()}
-    ]
-    if len(matches) != 1 or matches[0].role == "owner":
-        shared_with = ", ".join(
-            permission.email or permission.domain or permission.type
-            for permission in permissions
-            if permission.role != "owner"
-        )
-        raise ToolError(f"{quote_name(raw)} is not shared with {whom!r}; it is shared with {shared_with or 'nobody'}")
-    await session.api.change(
-        "DELETE",
-        f"{FILES_PATH}/{raw['id']}/permissions/{matches[0].id}",
-        what=f"the permission of {whom} for {quote_name(raw)}",
-        retryable=True,
-        params=ALL_DRIVES,
-    )
-    return build_result(UnshareResult(file_id=raw["id"], whom=whom))
 
 
 @server.write_tool("Put a file into the trash", destructive=True, idempotent=True)

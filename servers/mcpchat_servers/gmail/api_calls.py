@@ -37,7 +37,15 @@ from mcpchat_servers.google.credentials import TokenExpired
 from mcpchat_servers.google.errors import ApiError
 from mcpchat_servers.google.media_types import guess_media_type
 from mcpchat_servers.google.server import Ctx, Session, get_session, progress_reporter
-from mcpchat_servers.google.text_extraction import decode_text, html_to_text, is_html, is_text, pdf_to_text
+from mcpchat_servers.google.text_extraction import (
+    decode_text,
+    find_office_kind,
+    html_to_text,
+    is_html,
+    is_text,
+    office_to_text,
+    pdf_to_text,
+)
 
 USER_PATH = "gmail/v1/users/me"
 MAX_ATTACHMENT_JSON_BYTES = 64 * 2**20  # of the JSON that contains an attachment
@@ -278,6 +286,8 @@ async def extract_attachment_text(attachment: Attachment, data: bytes, charset: 
     """Return the text of an attachment. Raises ToolError if it has none."""
     if attachment.media_type == "application/pdf" or data.startswith(b"%PDF-"):
         return await pdf_to_text(data, repr(attachment.name))
+    if office_kind := find_office_kind(attachment.media_type, attachment.name):
+        return await office_to_text(office_kind, data, repr(attachment.name))
     is_text_type = is_text(attachment.media_type) or attachment.media_type in {
         "application/octet-stream",
         "message/rfc822",

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import httpx2
 from mcp.server.mcpserver.exceptions import ToolError
@@ -23,9 +23,12 @@ MAX_RETRY_AFTER = 30.0  # seconds; if Google asks for a longer wait, the request
 MAX_JSON_BYTES = 32 * 2**20  # of one response
 MAX_ERROR_BYTES = 2**20  # of an error response
 CHUNK_SIZE = 8 * 2**20  # bytes per upload request; Google requires a multiple of 256 KiB
+MAX_REDIRECTS = 5
 CONNECTION_LIMITS = httpx2.Limits(max_connections=8, max_keepalive_connections=8)
 TIMEOUT = httpx2.Timeout(60.0, connect=15.0)
+_EXPORT_HOST, _CONTENT_DOMAIN = "docs.google.com", ".googleusercontent.com"
 _TRANSIENT_STATUSES = frozenset({408, 500, 502, 503, 504})
+_REDIRECTIONS = frozenset({301, 302, 303, 307, 308})
 _RESUME_INCOMPLETE = 308  # resumable uploads: Google expects more bytes
 
 Params = Mapping[str, Any]  # query parameters: str, int or bool; a sequence repeats the name
@@ -66,6 +69,8 @@ class _Request:
     body: object = None
     content: bytes | None = None
     headers: Mapping[str, str] | None = None
+    redirects: bool = False  # whether a redirection is an answer, and no error
+    with_token: bool = True
 
 
 class GoogleApi:
@@ -132,6 +137,20 @@ class GoogleApi:
         return await self._request(
             _Request("GET", self._build_url(path), params), what=what, retryable=True, max_bytes=max_bytes
         )
+
+    async def get_export(self, url: str, *, what: str, max_bytes: int) -> ApiResponse:
+        """Return the bytes at a URL that Google gave for an export. Raises ToolError; TooLarge beyond ``max_bytes``."""
+        problem = f"{what}: Google returned no address to read it at"
+        with_token = True
+        for _ in range(MAX_REDIRECTS):
+            self._check_google_url(url, problem, exports=True, contents=not with_token)
+            request = _Request("GET", url, redirects=True, with_token=with_token)
+            response = await self._request(request, what=what, retryable=True, max_bytes=max_bytes)
+            if response.status < 300:
+                return response
+            url = urljoin(url, response.headers.get("location", ""))
+            with_token = not (urlsplit(url).hostname or "").endswith(_CONTENT_DOMAIN)
+        raise ToolError(problem)
 
     async def download(
         self,
@@ -220,7 +239,7 @@ class GoogleApi:
         )
         started = await self._request(start, what=what, retryable=True)
         session_url = started.headers.get("location", "")
-        self._check_upload_url(session_url, what)
+        self._check_google_url(session_url, f"{what}: Google returned no upload URL")
         offset, failures, querying = 0, 0, False
         last_error: Exception = _TransientError("no more bytes were accepted")
         while True:
@@ -289,7 +308,7 @@ class GoogleApi:
             except httpx2.RequestError as error:
                 retry, failure = retryable, _connection_error(what, error, retryable=retryable)
             else:
-                if response.status < 300:
+                if response.status < 300 or (request.redirects and response.status in _REDIRECTIONS):
                     return response
                 if response.status == 404 and request.method == "DELETE" and attempt > 1:
                     return ApiResponse(status=204, headers={}, data=b"")  # an earlier attempt has deleted it
@@ -313,13 +332,14 @@ class GoogleApi:
         """
         token = await self._token_source.get_token()
         for is_last in (False, True):
+            authorization = {"Authorization": f"Bearer {token}"} if request.with_token else {}
             http_request = self._http_client.build_request(
                 request.method,
                 request.url,
                 params=_encode_params(request.params),
                 json=request.body,
                 content=request.content,
-                headers={**(request.headers or {}), "Authorization": f"Bearer {token}"},
+                headers={**(request.headers or {}), **authorization},
             )
             response = await self._http_client.send(http_request, stream=True)
             if response.status_code != 401:
@@ -334,15 +354,23 @@ class GoogleApi:
     def _build_url(self, path: str) -> str:
         return f"{self._base_url}/{path}"
 
-    def _check_upload_url(self, url: str, what: str) -> None:
-        """Raise ToolError unless the URL is Google's or below the base URL: the token is sent nowhere else."""
+    def _check_google_url(self, url: str, problem: str, *, exports: bool = False, contents: bool = False) -> None:
+        """Raise ToolError unless the URL is that of an API of Google's or below the base URL.
+
+        The token is sent nowhere else, but to the host of ``exports``. Without it, ``contents`` may be read.
+        """
         try:
             parts = urlsplit(url)
-            is_google = parts.scheme == "https" and (parts.hostname or "").endswith(".googleapis.com")
+            host = parts.hostname or ""
+            is_google = parts.scheme == "https" and (
+                host.endswith(".googleapis.com")
+                or (exports and host == _EXPORT_HOST)
+                or (contents and host.endswith(_CONTENT_DOMAIN))
+            )
         except ValueError:
             is_google = False
         if not is_google and not url.startswith(f"{self._base_url}/"):
-            raise ToolError(f"{what}: Google returned no upload URL")
+            raise ToolError(problem)
 
     def _error_from(self, response: ApiResponse, what: str) -> ApiError:
         return error_from_response(

@@ -1,6 +1,6 @@
 """Extracts text from a document: reads it from stdin, writes its text to stdout.
 
-    python -m mcpchat_servers.google.document_worker pdf|html|replies
+    python -m mcpchat_servers.google.document_worker pdf|html|replies|docx|xlsx|pptx|odt
 
 It runs as a separate process, so that untrusted documents are not parsed in the process that holds the token.
 """
@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 
-ENCRYPTED = 3  # exit code if a PDF needs a password
+ENCRYPTED = 3  # exit code if a document needs a password
 TOO_COMPLEX = 4  # exit code if what HTML shows cannot be told
 TIME_LIMIT = 30  # seconds
 MAX_TEXT_LENGTH = 5_000_000  # characters
@@ -35,6 +35,7 @@ _QUOTE_LANGUAGES = [
     "tr",
     "zh",
 ]
+_OLE_FILE = bytes.fromhex("d0cf11e0a1b11ae1")
 _RECURSION_LIMIT = 10_000  # function calls; deeply nested HTML needs two for each element
 _MEMORY_LIMIT = 2**30  # bytes
 
@@ -58,7 +59,7 @@ def main() -> int:
         "html": _extract_html,
         "replies": _extract_replies,
     }
-    code = extractors[sys.argv[1]](data, write)
+    code = extractors.get(sys.argv[1], _extract_office)(data, write)
     if remaining < 0:
         sys.stdout.buffer.write(b"\n\n[the rest of the text is left out]")
     sys.stdout.flush()
@@ -101,6 +102,15 @@ def _extract_html(data: bytes, write: Callable[[str], bool]) -> int:
     except TooComplexError:
         return TOO_COMPLEX
     write(f"{hidden.passages} {hidden.descriptions}\n{text}")
+    return 0
+
+
+def _extract_office(data: bytes, write: Callable[[str], bool]) -> int:
+    from mcpchat_servers.google.office_text import EXTRACTORS
+
+    if data.startswith(_OLE_FILE):  # what a password protects is within another file
+        return ENCRYPTED
+    EXTRACTORS[sys.argv[1]](data, write)
     return 0
 
 

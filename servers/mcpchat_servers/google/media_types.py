@@ -24,6 +24,7 @@ _MEDIA_TYPES = {
     "tsv": "text/tab-separated-values",
     "webp": "image/webp",
 }
+OFFICE_KINDS = {_MEDIA_TYPES[kind]: kind for kind in ("docx", "xlsx", "pptx", "odt")}  # whose text can be read
 _ENCODINGS = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz"}
 
 

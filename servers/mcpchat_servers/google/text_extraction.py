@@ -13,11 +13,15 @@ from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import BaseModel, Field
 
 from mcpchat_servers.google.document_worker import ENCRYPTED, TIME_LIMIT
+from mcpchat_servers.google.media_types import OFFICE_KINDS, guess_media_type
 
 PAGE_LENGTH = 20_000  # characters that a call returns by default
 MAX_PAGE_LENGTH = 100_000
 MAX_HTML_LENGTH = 500_000  # characters; the rest is left out
 MAX_REPLY_LENGTH = 8000  # characters of a message in a summary: finding quotations takes quadratic time
+MAX_OFFICE_BYTES = 25 * 2**20
+_VAGUE_TYPES = {"application/octet-stream", "application/zip", "application/x-zip-compressed"}
+_BLANK_LINES = r"\n{3,}"
 MAX_PDF_BYTES = 50 * 2**20
 _TEXT_TYPES = re.compile(
     r"text/|application/(json|xml|javascript|x-yaml|yaml|toml|sql|x-sh|csv|rtf|x-ndjson)|[^;]*\+(json|xml)"
@@ -192,6 +196,29 @@ async def pdf_to_text(data: bytes, what: str) -> str:
     if not text.strip():
         raise ToolError(f"{what}: it has no text, only images (a scan?): download it")
     return text
+
+
+def find_office_kind(media_type: str, name: str) -> str:
+    """Return the kind of an office document of which the text can be read, such as "docx"; empty for all others.
+
+    A media type that says nothing is guessed from the name.
+    """
+    kind = media_type if media_type not in _VAGUE_TYPES else guess_media_type(name)
+    return OFFICE_KINDS.get(kind, "")
+
+
+async def office_to_text(kind: str, data: bytes, what: str) -> str:
+    """Return the text of an office document. Raises ToolError if it is encrypted or damaged, or has no text."""
+    if len(data) > MAX_OFFICE_BYTES:
+        raise ToolError(f"{what}: a document of {len(data):,} bytes is too large to read here: download it")
+    code, text = await _run_document_worker(kind, data)
+    if code == ENCRYPTED:
+        raise ToolError(f"{what}: it needs a password: download it")
+    if code:
+        raise ToolError(f"{what}: its text cannot be read, the document is damaged or too large: download it")
+    if not text.strip():
+        raise ToolError(f"{what}: it has no text: download it")
+    return f"{re.sub(_BLANK_LINES, chr(10) * 2, text).strip()}\n"
 
 
 async def cut_quotations(texts: Sequence[str]) -> list[str]:

@@ -101,13 +101,16 @@ def test_tool_annotations(processes: dict[str, ServerProcess]) -> None:
     }
     assert sorted(name for name, hint in hints.items() if hint["destructiveHint"]) == [
         "calendar.answer_event", "calendar.create_event", "calendar.delete_event", "calendar.update_event",
-        "drive.share_file", "drive.trash_file", "drive.unshare_file", "drive.update_file", "gmail.create_filter",
+        "drive.add_comment", "drive.change_access", "drive.decide_suggestion", "drive.replace_in_document",
+        "drive.reply_to_comment", "drive.share_file", "drive.trash_file", "drive.unshare_file", "drive.update_file", "gmail.create_filter",
         "gmail.delete_filter", "gmail.delete_label", "gmail.discard_draft", "gmail.forward", "gmail.reply", "gmail.send_draft",
         "gmail.send_message", "gmail.trash", "gmail.update_draft", "sheets.clear_range", "sheets.delete_rows_or_columns",
         "sheets.delete_sheet", "sheets.find_and_replace", "sheets.sort_range", "sheets.write_range", "sheets.write_ranges",
     ]  # fmt: skip
     assert sorted(name for name, hint in hints.items() if not hint["readOnlyHint"] and not hint["idempotentHint"]) == [
-        "calendar.create_event", "drive.copy_file", "drive.create_file", "drive.create_folder", "drive.download_file", "drive.share_file", "drive.unshare_file",
+        "calendar.create_event", "drive.add_comment", "drive.append_to_document", "drive.copy_file",
+        "drive.create_file", "drive.create_folder", "drive.decide_suggestion", "drive.download_file",
+        "drive.replace_in_document", "drive.reply_to_comment", "drive.share_file", "drive.unshare_file",
         "gmail.create_draft", "gmail.create_filter", "gmail.create_label", "gmail.forward", "gmail.reply",
         "gmail.save_attachment", "gmail.send_draft", "gmail.send_message", "sheets.add_sheet", "sheets.append_rows",
         "sheets.copy_sheet", "sheets.create_spreadsheet", "sheets.delete_rows_or_columns", "sheets.delete_sheet",

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterator
 
 from tests.support.google.calendar import FakeCalendar
+from tests.support.google.docs import FakeDocs
 from tests.support.google.drive import GOOGLE_APPS, FakeDrive
 from tests.support.google.gmail import FakeGmail
 from tests.support.google.http import ApiError, FakeService, Request, Response, serve
@@ -16,6 +17,7 @@ class FakeGoogle(FakeService):
     def __init__(self) -> None:
         super().__init__()
         self.calendar = FakeCalendar(self)
+        self.docs = FakeDocs(self)
         self.drive = FakeDrive(self)
         self.gmail = FakeGmail(self)
         self.sheets = FakeSheets(self)
@@ -30,6 +32,10 @@ class FakeGoogle(FakeService):
             return response
         if path.startswith("/calendar/v3/"):
             return self.calendar.handle(request)
+        if path.startswith("/v1/documents/"):
+            return self.docs.handle(request)
+        if path.startswith("/export/"):
+            return self.drive.read_export(request)
         if path.startswith("/gmail/v1/"):
             return self.gmail.handle(request)
         if path.startswith("/v4/spreadsheets"):

@@ -143,6 +143,11 @@ class FakeDrive:
             return Response(_visible_fields(self._create_file(request.json()), request))
         if path == "/drives":
             return Response({"kind": "drive#driveList", "drives": self.drives})
+        if inner := re.fullmatch(r"/files/([^/]+)/(comments|revisions)(?:/([^/]+))?(/replies)?", path):
+            file = self._get_file(request, inner[1], any_drive=True)
+            if inner[2] == "comments":
+                return Response(self._comment(request, file, inner[3], bool(inner[4])))
+            return self._read_revision(request, file, inner[3])
         match = re.fullmatch(r"/files/([^/]+)(?:/(export|copy|permissions)(?:/([^/]+))?)?", path)
         if match is None:
             raise ApiError(404, "Not Found", reason="notFound")
@@ -170,6 +175,14 @@ class FakeDrive:
                 return Response({"permissions": permissions[start : start + size]} | next_page)
             case "POST", "permissions":
                 return self._add_permission(request, file)
+            case "PATCH", "permissions":
+                for permission in file["permissions"]:
+                    if permission["id"] == match[3]:
+                        permission |= request.json()
+                        if request.bool_param("removeExpiration"):
+                            permission.pop("expirationTime", None)
+                        return Response(_without_notes(permission))
+                raise ApiError(404, f"Permission not found: {match[3]}.", reason="notFound")
             case "DELETE", "permissions":
                 count = len(file["permissions"])
                 file["permissions"] = [permission for permission in file["permissions"] if permission["id"] != match[3]]
@@ -181,10 +194,62 @@ class FakeDrive:
                 return Response()
         raise ApiError(404, "Not Found", reason="notFound")
 
-    def _get_file(self, request: Request, id_: str) -> dict[str, Any]:
+    def _comment(self, request: Request, file: dict[str, Any], id_: str | None, is_reply: bool) -> dict[str, Any]:
+        if not request.param("fields"):
+            raise ApiError(400, "The 'fields' parameter is required for this method.", reason="required")
+        comments: dict[str, dict[str, Any]] = file.setdefault("_comments", {})
+        if id_ is None and request.method == "GET":
+            return {"kind": "drive#commentList", "comments": list(comments.values())}
+        made = {"author": {"displayName": "Ada"}, "createdTime": "2026-11-20T10:00:00.000Z", "deleted": False}
+        if id_ is None:
+            id_ = f"AAAA{len(comments)}"
+            comments[id_] = {"id": id_, **made, **request.json(), "resolved": False, "replies": []}
+            return comments[id_]
+        if id_ not in comments:
+            raise ApiError(404, f"Comment not found: {id_}.", reason="notFound")
+        if not is_reply:
+            return comments[id_]
+        body = request.json()
+        comments[id_]["resolved"] = {"resolve": True, "reopen": False}.get(
+            body.get("action", ""), comments[id_]["resolved"]
+        )
+        comments[id_]["replies"].append({"id": str(len(comments[id_]["replies"])), **made, **body})
+        return comments[id_]["replies"][-1]
+
+    def _read_revision(self, request: Request, file: dict[str, Any], id_: str | None) -> Response:
+        revisions: dict[str, dict[str, Any]] = file.setdefault("_revisions", {})
+        visible = [
+            {name: value for name, value in item.items() if not name.startswith("_")} for item in revisions.values()
+        ]
+        if id_ is None:
+            return Response({"kind": "drive#revisionList", "revisions": visible})
+        if id_ not in revisions:
+            raise ApiError(404, f"Revision not found: {id_}.", reason="notFound")
+        if request.param("alt") == "media":
+            return Response(revisions[id_]["_content"])
+        return Response(next(item for item in visible if item["id"] == id_))
+
+    def add_revision(self, file_id: str, id_: str, content: bytes, **fields: Any) -> None:
+        """Add a version of a file; of a Google document the content is that of the export as HTML."""
+        file = self.files[file_id]
+        revision = {"id": id_, "modifiedTime": "2026-11-19T10:00:00.000Z", "mimeType": file["mimeType"], "_content": content,
+                    "lastModifyingUser": {"displayName": "Ada", "emailAddress": "ada@example.com"}, **fields}  # fmt: skip
+        if file["mimeType"].startswith(GOOGLE_APPS):
+            revision["exportLinks"] = {"text/html": f"{self.service.url}/export/{file_id}/{id_}"}
+        else:
+            revision |= {"size": str(len(content)), "originalFilename": file["name"]}
+        file.setdefault("_revisions", {})[id_] = revision
+
+    def read_export(self, request: Request) -> Response:
+        """Answer a request for the export of a version, which is at another address than the API."""
+        self.service.authorize(request, "drive", "drive.readonly")
+        _, _, file_id, id_ = request.path.split("/")
+        return Response(self.files[file_id]["_revisions"][id_]["_content"], headers={"Content-Type": "text/html"})
+
+    def _get_file(self, request: Request, id_: str, *, any_drive: bool = False) -> dict[str, Any]:
         id_ = "root-id" if id_ == "root" else id_
         file = self.files.get(id_)
-        if file is None or (file.get("driveId") and not request.bool_param("supportsAllDrives")):
+        if file is None or (file.get("driveId") and not any_drive and not request.bool_param("supportsAllDrives")):
             raise ApiError(404, f"File not found: {id_}.", reason="notFound")
         return file
 

@@ -118,7 +118,10 @@ PROBLEMS = [
         "[servers.a]\nbuiltin='gmail'\nargs=['x']",
         'c.toml:3: servers.a.args: only valid with "command", not with "builtin"',
     ),
-    ("[servers.a]\nbuiltin='calculator'\nread_only=true", 'only valid with builtin = "calendar", "drive", "gmail", "sheets"'),
+    (
+        "[servers.a]\nbuiltin='calculator'\nread_only=true",
+        'only valid with builtin = "calendar", "drive", "gmail", "sheets"',
+    ),
     ("[servers.a]\ncommand='x'\nread_only=true", 'c.toml:3: servers.a.read_only: only valid with builtin = "calendar"'),
     (
         "[servers.a]\nbuiltin='sheets'\nfolders=['~']",

@@ -1,8 +1,10 @@
 """The catalog of a server: its description, resources, prompts and tools."""
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from mcpchat.core.tools import ToolSpec
 from mcpchat.errors import UsageError
@@ -67,6 +69,10 @@ class Prompt(Struct, frozen=True, kw_only=True):
         return f"{self.server}:{self.name}"
 
 
+_Named = ToolSpec | Resource | ResourceTemplate | Prompt
+_Item = TypeVar("_Item", ToolSpec, Resource, ResourceTemplate, Prompt)
+
+
 class Catalog(Struct, frozen=True, kw_only=True):
     """Everything that one server lists. ``notices`` say which items cannot be used and why, one sentence each."""
 
@@ -76,6 +82,24 @@ class Catalog(Struct, frozen=True, kw_only=True):
     templates: tuple[ResourceTemplate, ...] = ()
     prompts: tuple[Prompt, ...] = ()
     notices: tuple[str, ...] = ()
+
+
+def rename_catalog(catalog: Catalog, server: str) -> Catalog:
+    """The catalog as that of the server of this name: another entry of the config may be the same server."""
+
+    def rename(items: tuple[_Item, ...]) -> tuple[_Item, ...]:
+        return tuple(replace(item, server=server) for item in items)
+
+    lists: tuple[tuple[_Named, ...], ...] = (catalog.tools, catalog.resources, catalog.templates, catalog.prompts)
+    if all(items[0].server == server for items in lists if items):
+        return catalog
+    return replace(
+        catalog,
+        tools=rename(catalog.tools),
+        resources=rename(catalog.resources),
+        templates=rename(catalog.templates),
+        prompts=rename(catalog.prompts),
+    )
 
 
 def parse_prompt_arguments(prompt: Prompt, pairs: Sequence[str]) -> dict[str, str]:

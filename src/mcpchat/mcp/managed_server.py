@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from mcpchat.config.schema import DEFAULT_TIMEOUTS, ServerConfig, Timeouts
 from mcpchat.config.secret_refs import find_references, read_references
-from mcpchat.core.catalog import Catalog, Prompt, ResourceTemplate
+from mcpchat.core.catalog import Catalog, Prompt, ResourceTemplate, rename_catalog
 from mcpchat.core.events import Emit, Notice, ServerChanged, ServerState, ToolProgress
 from mcpchat.core.messages import Content, Message, ToolResult, error_result
 from mcpchat.core.protocols import ServerStatus
@@ -153,8 +153,9 @@ class ManagedServer:
         """Take the catalog from disk, once."""
         if self._cache_is_unread and self.tools is None and (cached := self._cache.load(self._cache_key)):
             self._mode = cached.era
-            self._others = replace(cached.catalog, tools=()), None
-            self._apply_catalog(cached.catalog)
+            catalog = rename_catalog(cached.catalog, self.name)
+            self._others = replace(catalog, tools=()), None
+            self._apply_catalog(catalog)
         self._cache_is_unread = False
 
     async def read_cache(self) -> None:

@@ -1,9 +1,11 @@
 """Servers without an entry in the config, and arguments as one JSON object."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
+from mcpchat.config.run import default_paths
 from tests.support.command_line import CommandLine, unpack
 from tests.support.fake_openai import FakeOpenAI, text, tool_call
 from tests.support.paths import FULL_FEATURED, MCPCHAT
@@ -69,6 +71,20 @@ def test_the_typed_name_works_if_the_config_has_the_server_under_another(run: Co
     assert unpack(run("tools", "--mcp", ADDED, "box.big"))[0] == 0
     assert unpack(run("read", "--mcp", ADDED, "box"))[0] == 0
     assert unpack(run("prompt", "--mcp", ADDED, "box"))[0] == 0
+
+
+def test_two_entries_for_one_server_have_their_own_names_and_pins(run: CommandLine, tmp_path: Path) -> None:
+    entry = f'command = "{sys.executable}"\nargs = ["{FULL_FEATURED}"]\n'
+    config = f"[servers.one]\n{entry}[servers.two]\n{entry}"
+    for _ in range(2):  # the second time from the cache, which both share
+        listed = json.loads(run("read", "-o", "json", config=config).stdout)
+        assert {item["server"] for item in listed} == {"one", "two"}
+        run("tools")
+    pins = sorted((default_paths(os.environ).state / "pins").glob("*.json"))
+    assert len(pins) == 2
+    before = [path.stat().st_mtime_ns for path in pins]
+    run("tools")
+    assert [path.stat().st_mtime_ns for path in pins] == before
 
 
 def test_the_changes_of_a_server_without_an_entry_are_reviewed(run: CommandLine, tmp_path: Path) -> None:

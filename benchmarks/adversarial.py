@@ -1,4 +1,4 @@
-"""Benchmark of redacting, sanitizing and judging texts that are made to be slow.
+"""Benchmark of redacting, sanitizing, judging and rendering texts that are made to be slow.
 
     python benchmarks/adversarial.py
 
@@ -6,10 +6,14 @@ Prints the time for each kilobyte of each text, at 20 kB and at 200 kB, relative
 the same loop. Work is in proportion to the length if the two figures of a row are about equal.
 """
 
+import io
 import time
 from collections.abc import Callable
 
+from rich.console import Console
+
 from mcpchat.core.patterns import parse_pattern
+from mcpchat.ui.markdown.render import THEME, Markdown, parse_markdown
 from mcpchat.util.redaction import SecretRegistry, StreamRedactor
 from mcpchat.util.sanitize import sanitize
 
@@ -27,6 +31,14 @@ TEXTS = {
     "parent folders": "../",
     "addresses": "a@b,<",
     "spaces": "access_token  ",
+    "open links": "[a](",
+    "open images": "![",
+    "emphasis": "**a *b ",
+    "code spans": "`` a",
+    "tables": "|a|b|\n|-|-|\n",
+    "headings": "a\n=\n",
+    "formulas": "$$a\n",
+    "nested quotes": "> - ",
 }
 SIZES = (20_000, 200_000)  # characters
 
@@ -45,8 +57,13 @@ def judge(text: str) -> None:
             parse_pattern(rule).matches("m.t", value, match_all=match_all)
 
 
+def render(text: str) -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=80, height=24, theme=THEME)
+    console.print(Markdown(parse_markdown(sanitize(text))))
+
+
 TASKS: dict[str, Callable[[str], object]] = {
-    "redact": SecretRegistry().redact_log, "stream": stream, "sanitize": sanitize, "judge": judge,
+    "redact": SecretRegistry().redact_log, "stream": stream, "sanitize": sanitize, "judge": judge, "render": render,
 }  # fmt: skip
 
 

@@ -17,7 +17,7 @@ API_PATH = "calendar/v3"
 CALENDAR_FIELDS = "id,summary,summaryOverride,timeZone,accessRole,primary"
 EVENT_FIELDS = (
     "id,status,htmlLink,summary,description,location,start,end,recurrence,recurringEventId,organizer,attendees,"
-    "attendeesOmitted,transparency,visibility,hangoutLink,eventType"
+    "attendeesOmitted,transparency,visibility,hangoutLink,eventType,etag"
 )
 MAX_CALENDAR_PAGES = 20
 
@@ -57,8 +57,10 @@ async def fetch_event(session: Session, calendar_id: str, event_id: str) -> dict
     )
 
 
-async def fetch_if_titled(session: Session, calendar_id: str, event_id: str, title: str) -> dict[str, Any]:
-    """Return an event if its title is ``title``; raises ToolError if not.
+async def fetch_if_titled(
+    session: Session, calendar_id: str, event_id: str, title: str, *, whole_series: bool
+) -> dict[str, Any]:
+    """Return an event if its title is ``title``; raises ToolError if not, and for a series unless ``whole_series``.
 
     The user who approved the call saw this title, and approved no other event.
     """
@@ -67,6 +69,8 @@ async def fetch_if_titled(session: Session, calendar_id: str, event_id: str, tit
         raise ToolError(f"the event {event_id} was deleted already")
     if not is_same_name(get_title(raw), title):
         raise ToolError(f"title: the event {event_id} is called {get_title(raw)!r}, not {title!r}; nothing was changed")
+    if raw.get("recurrence") and not whole_series:
+        raise ToolError("this id is that of a series: set whole_series, or take the id of one event from list_events")
     return raw
 
 
@@ -75,6 +79,10 @@ def check_told(raw: dict[str, Any], tell: Iterable[str], added: Iterable[str] = 
     stated = {address.strip().lower() for address in tell}
     if not stated:
         return "none"
+    if raw.get("attendeesOmitted"):
+        raise ToolError(
+            "tell: the event has more attendees than Google lists: change it in the browser, or tell nobody"
+        )
     everybody = {*find_others(raw), *(address.lower() for address in (*added, *removed))}
     if stated != everybody:
         raise ToolError(

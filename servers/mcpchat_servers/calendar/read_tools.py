@@ -29,7 +29,7 @@ MAX_DESCRIPTION = 20_000  # characters
 MAX_GAPS = 50
 DEFAULT_SPAN = timedelta(days=7)
 MAX_BUSY_SPAN = timedelta(days=60)
-_TAG = re.compile(r"<[a-zA-Z/!][^>]*>")
+_TAG = re.compile(r"<(?!https?:|mailto:)[a-zA-Z/!][^>]*>")
 
 People = Annotated[
     list[Annotated[str, Field(pattern=r"^[^\s,;<>]+@[^\s,;<>]+$", max_length=254)]],
@@ -172,14 +172,14 @@ async def find_free_times(
     last = parse_moment(end, zone, "end").to_instant(zone, is_end=True)
     if not first < last <= first + MAX_BUSY_SPAN:
         raise ToolError(f"end: expected a time after the start, within {MAX_BUSY_SPAN.days} days")
-    known, busy = await _fetch_intervals(session, people, first, last, zone)
+    problems, busy = await _fetch_intervals(session, people, first, last, zone)
     gaps = find_gaps([item for items in busy.values() for item in items], first, last, timedelta(minutes=minutes))
     value = FreeBusy(
         people=[
-            Busy(person=person, busy=_format_intervals(busy.get(person, ()), zone), problem=known.get(person))
+            Busy(person=person, busy=_format_intervals(busy.get(person, ()), zone), problem=problems.get(person))
             for person in people
         ],
-        free=_format_intervals(gaps[:MAX_GAPS], zone),
+        free=_format_intervals(gaps[:MAX_GAPS] if busy else (), zone),
         time_zone=zone.key,
     )
     lines = [f"Times are in {zone.key}."]
@@ -188,6 +188,8 @@ async def find_free_times(
         lines.append(f"{one.person}: {one.problem or text}")
     free = [f"  {item.start} to {item.end}" for item in value.free]
     lines += ["All whose times are known are free:" if free else "There is no time when all are free.", *free]
+    if not busy:
+        lines[-1 - len(free) :] = ["The times of nobody are known."]
     return build_result(value, "\n".join(lines))
 
 
@@ -226,7 +228,7 @@ async def propose_event(
     title: Annotated[str, Field(min_length=1, max_length=1000)],
     start: Start,
     end: End,
-    attendees: Annotated[list[str] | None, Field(description="Addresses.", max_length=MAX_PEOPLE)] = None,
+    attendees: Annotated[list[str] | None, Field(description="Addresses.", max_length=MAX_PEOPLE - 1)] = None,
     time_zone: TimeZone = None,
 ) -> Annotated[CallToolResult, Proposal]:
     """Check an event before it is created: its times, and who is busy then. Nothing is created, nobody is told."""

@@ -9,8 +9,8 @@ from mcpchat_servers.google.server import GoogleServer
 _SCOPE_PREFIX = "https://www.googleapis.com/auth/"
 _READ_SCOPES = [f"{_SCOPE_PREFIX}calendar.calendarlist.readonly", f"{_SCOPE_PREFIX}calendar.freebusy"]
 
-CalendarId = Annotated[str, Field(description="From list_calendars.", min_length=1, max_length=300)]
-EventId = Annotated[str, Field(description="From list_events.", pattern=r"^[A-Za-z0-9_@.+-]{1,1024}$")]
+CalendarId = Annotated[str, Field(description="From list_calendars.", pattern=r"^[^./\s][^/\s]{0,300}$")]
+EventId = Annotated[str, Field(description="From list_events.", pattern=r"^[A-Za-z0-9_@+-][A-Za-z0-9_@.+-]{0,1023}$")]
 Start = Annotated[
     str,
     Field(

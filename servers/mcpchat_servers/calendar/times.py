@@ -69,7 +69,9 @@ def parse_span(start: str, end: str, zone: ZoneInfo) -> tuple[Moment, Moment]:
 
 
 def format_moment(raw: dict[str, Any], zone: ZoneInfo, *, is_end: bool = False) -> str:
-    """Return a moment of Google's as text: a time in ``zone`` with its offset, or a date."""
+    """Return a moment of Google's as text: a time in ``zone`` with its offset, or a date; "unknown" if it has none."""
+    if not raw:
+        return "unknown"
     if "dateTime" in raw:
         return datetime.fromisoformat(str(raw["dateTime"])).astimezone(zone).isoformat(timespec="minutes")
     day = date.fromisoformat(str(raw.get("date") or "1970-01-01"))
@@ -79,9 +81,13 @@ def format_moment(raw: dict[str, Any], zone: ZoneInfo, *, is_end: bool = False) 
 def find_gaps(
     busy: Iterable[tuple[datetime, datetime]], start: datetime, end: datetime, minimum: timedelta
 ) -> Sequence[tuple[datetime, datetime]]:
-    """Return the times between ``start`` and ``end`` that nothing takes, of at least ``minimum``."""
+    """Return the times between ``start`` and ``end`` that nothing takes, of at least ``minimum``, in UTC.
+
+    Python subtracts times of one zone as the clock on the wall shows them.
+    """
+    start, end = start.astimezone(UTC), end.astimezone(UTC)
     gaps, position = [], start
-    for begin, finish in sorted(busy):
+    for begin, finish in sorted((begin.astimezone(UTC), finish.astimezone(UTC)) for begin, finish in busy):
         if begin - position >= minimum:
             gaps.append((position, min(begin, end)))
         position = max(position, finish)

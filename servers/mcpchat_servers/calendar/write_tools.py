@@ -19,7 +19,7 @@ from mcpchat_servers.calendar.api_calls import (
 from mcpchat_servers.calendar.events import Event, find_others, get_title, parse_event
 from mcpchat_servers.calendar.server import CalendarId, End, EventId, Start, TimeZone, server
 from mcpchat_servers.calendar.times import parse_span
-from mcpchat_servers.google.server import Ctx, build_result, get_session
+from mcpchat_servers.google.server import Ctx, Session, build_result, get_session
 
 _RULE = re.compile(r"(RRULE|EXRULE|RDATE|EXDATE)[:;][!-~]{1,500}")
 
@@ -28,6 +28,7 @@ CurrentTitle = Annotated[
     str,
     Field(description="Its current title, for the user to see. Any other is refused.", min_length=1, max_length=1000),
 ]
+WholeSeries = Annotated[bool, Field(description="Needed for the id of a series.")]
 Tell = Annotated[
     list[Address] | None,
     Field(description="The addresses of all others who take part: Google tells them. Default: nobody.", max_length=200),
@@ -113,15 +114,17 @@ async def update_event(
     description: Annotated[str | None, Field(max_length=8000)] = None,
     add: Annotated[list[Address] | None, Field(description="Attendees to add.", max_length=200)] = None,
     remove: Annotated[list[Address] | None, Field(description="Attendees to remove.", max_length=200)] = None,
+    whole_series: WholeSeries = False,
     tell: Tell = None,
     calendar_id: CalendarId = "primary",
     time_zone: TimeZone = None,
 ) -> Annotated[CallToolResult, ChangedEvent]:
-    """Move an event to another time, or change its title, place, text or attendees. What is omitted stays. The id of a
-    series changes all of its events."""
+    """Move an event to another time, or change its title, place, text or attendees. What is omitted stays."""
     session = get_session(ctx)
-    raw = await fetch_if_titled(session, calendar_id, event_id, title)
-    zone = await get_zone(session, calendar_id, time_zone)
+    raw = await fetch_if_titled(session, calendar_id, event_id, title, whole_series=whole_series)
+    # A series keeps its own zone: in another one, its later events would move when the clocks are changed.
+    own_zone = (raw.get("start") or {}).get("timeZone") if raw.get("recurrence") else None
+    zone = await get_zone(session, calendar_id, time_zone or own_zone)
     body: dict[str, Any] = {}
     if (start is None) != (end is None):
         raise ToolError("start and end: expected both, or none")
@@ -136,10 +139,23 @@ async def update_event(
         raise ToolError("expected something to change: start and end, new_title, location, description, add or remove")
     send_updates = check_told(raw, tell or (), add or (), remove or ())
     params = {"sendUpdates": send_updates, "fields": EVENT_FIELDS}
-    changed = await session.api.change(
-        "PATCH", events_path(calendar_id, event_id), body, what=f"the event {title!r}", retryable=True, params=params
-    )
+    changed = await _patch(session, calendar_id, raw, body, params)
     return build_result(ChangedEvent(event=parse_event(changed, zone), told=sorted(tell or ())))
+
+
+async def _patch(
+    session: Session, calendar_id: str, raw: dict[str, Any], body: dict[str, Any], params: dict[str, Any]
+) -> dict[str, Any]:
+    """Change an event, unless it was changed since it was read. A mail is never sent twice."""
+    return await session.api.change(
+        "PATCH",
+        events_path(calendar_id, str(raw["id"])),
+        body,
+        what=f"the event {get_title(raw)!r}",
+        retryable=params["sendUpdates"] == "none",
+        params=params,
+        etag=str(raw.get("etag") or ""),
+    )
 
 
 def _change_attendees(raw: dict[str, Any], add: Sequence[str], remove: Sequence[str]) -> list[dict[str, Any]]:
@@ -162,12 +178,13 @@ async def answer_event(
     title: CurrentTitle,
     answer: Literal["accepted", "declined", "tentative"],
     comment: Annotated[str | None, Field(description="A text for the others.", max_length=1000)] = None,
+    whole_series: WholeSeries = False,
     tell: Tell = None,
     calendar_id: CalendarId = "primary",
 ) -> Annotated[CallToolResult, ChangedEvent]:
     """Answer an invitation. The organizer sees the answer; tell decides on a mail."""
     session = get_session(ctx)
-    raw = await fetch_if_titled(session, calendar_id, event_id, title)
+    raw = await fetch_if_titled(session, calendar_id, event_id, title, whole_series=whole_series)
     attendees = [dict(item) for item in raw.get("attendees") or ()]
     own = next((item for item in attendees if item.get("self")), None)
     if own is None:
@@ -176,9 +193,7 @@ async def answer_event(
     # With attendeesOmitted, Google changes only the attendees that are sent: the others may have answered meanwhile.
     body = {"attendees": [own], "attendeesOmitted": True}
     params = {"sendUpdates": check_told(raw, tell or ()), "fields": EVENT_FIELDS}
-    changed = await session.api.change(
-        "PATCH", events_path(calendar_id, event_id), body, what=f"the event {title!r}", retryable=True, params=params
-    )
+    changed = await _patch(session, calendar_id, raw, body, params)
     zone = await get_zone(session, calendar_id, None)
     return build_result(ChangedEvent(event=parse_event(changed, zone), told=sorted(tell or ())))
 
@@ -188,19 +203,17 @@ async def delete_event(
     ctx: Ctx,
     event_id: EventId,
     title: CurrentTitle,
-    whole_series: Annotated[bool, Field(description="Needed if the id is that of a series.")] = False,
+    whole_series: WholeSeries = False,
     tell: Tell = None,
     calendar_id: CalendarId = "primary",
 ) -> Annotated[CallToolResult, DeletedEvent]:
     """Delete an event, for good. Of an event that others organize, only the user's copy is deleted."""
     session = get_session(ctx)
-    raw = await fetch_if_titled(session, calendar_id, event_id, title)
-    if raw.get("recurrence") and not whole_series:
-        raise ToolError("this id is that of a series: set whole_series, or take the id of one event from list_events")
+    raw = await fetch_if_titled(session, calendar_id, event_id, title, whole_series=whole_series)
     send_updates = check_told(raw, tell or ())
     await session.api.change(
         "DELETE", events_path(calendar_id, event_id), what=f"the event {title!r}", retryable=True,
-        params={"sendUpdates": send_updates},
+        params={"sendUpdates": send_updates}, etag=str(raw.get("etag") or ""),
     )  # fmt: skip
     told = find_others(raw) if send_updates == "all" else []
     return build_result(DeletedEvent(event_id=event_id, title=get_title(raw), told=told))

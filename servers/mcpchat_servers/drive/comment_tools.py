@@ -21,7 +21,7 @@ _COMMENT_FIELDS = (
     f"id,content,createdTime,author(displayName),resolved,quotedFileContent(value),deleted,replies({_REPLY_FIELDS})"
 )
 _SUGGESTION_FIELDS = "suggestions(suggestionId,status,summaryText,headPost(author,createTime))"
-CommentId = Annotated[str, Field(description="From list_comments.", pattern=r"^[\w.-]{1,200}$")]
+CommentId = Annotated[str, Field(description="From list_comments.", pattern=r"^[\w-][\w.-]{0,199}$")]
 
 
 class Reply(BaseModel):
@@ -219,7 +219,7 @@ async def decide_suggestion(
     ctx: Ctx,
     file_id: FileId,
     name: CurrentName,
-    suggestion_id: Annotated[str, Field(description="From list_comments.", pattern=r"^[\w.-]{1,200}$")],
+    suggestion_id: Annotated[str, Field(description="From list_comments.", pattern=r"^[\w-][\w.-]{0,199}$")],
     text: Annotated[
         str, Field(description="What would change, as list_comments says, for the user to see.", max_length=MAX_TEXT)
     ],

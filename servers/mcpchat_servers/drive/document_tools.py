@@ -116,13 +116,14 @@ async def _update_document(
     session: Session, raw: dict[str, Any], revision_id: str, request: dict[str, Any], *, suggest: bool
 ) -> dict[str, Any]:
     """Change a Google Doc, unless somebody else has changed it since ``revision_id``. Returns Google's reply."""
-    control: dict[str, Any] = {"requiredRevisionId": revision_id} | ({"writeMode": "SUGGEST"} if suggest else {})
+    control: dict[str, Any] = {"requiredRevisionId": revision_id} if revision_id else {}  # only editors get one
+    control |= {"writeMode": "SUGGEST"} if suggest else {}
     response = await session.other_apis[DOCS_API].change(
         "POST",
         f"v1/documents/{raw['id']}:batchUpdate",
-        {"requests": [request], "writeControl": control},
+        {"requests": [request], **({"writeControl": control} if control else {})},
         what=quote_name(raw),
-        retryable=True,  # a second one would be of an older version
+        retryable=False,
     )
     return dict(next(iter(response.get("replies") or ()), {}))
 
@@ -152,7 +153,7 @@ async def list_revisions(ctx: Ctx, file_id: FileId, cursor: Cursor = None) -> An
 async def read_revision(
     ctx: Ctx,
     file_id: FileId,
-    revision_id: Annotated[str, Field(description="From list_revisions.", pattern=r"^[\w.-]{1,200}$")],
+    revision_id: Annotated[str, Field(description="From list_revisions.", pattern=r"^[\w-][\w.-]{0,199}$")],
     offset: Offset = 0,
     limit: Limit = PAGE_LENGTH,
 ) -> Annotated[CallToolResult, RevisionContent]:

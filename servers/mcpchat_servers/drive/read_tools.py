@@ -208,7 +208,8 @@ async def show_folder_tree(
             break
     lines = list(_format_tree(children, root, ""))
     notes = [f"[cut after {count} files]"] if is_cut else []
-    value = FolderTree(folder_id=root, count=count, tree="\n".join(lines), cut=is_cut or None)
+    notes += [f"[folders below level {depth} are not opened]"] if level and not is_cut else []
+    value = FolderTree(folder_id=root, count=count, tree="\n".join(lines), cut=bool(notes) or None)
     return build_result(value, "\n".join([*lines, *notes]) or "(empty)")
 
 

@@ -202,19 +202,17 @@ def _choose_permission(raw: dict[str, Any], permissions: list[Permission] | None
     """Return the permission of ``whom``. Raises ToolError if there is none, or not exactly one, and for an owner."""
     if permissions is None:
         raise ToolError(f"{quote_name(raw)}: this account may neither see nor change whom it is shared with")
-    matches = [
-        permission
-        for permission in permissions
-        if whom.lower() in {(permission.email or permission.domain or permission.type).lower()}
-    ]
+    matches = [permission for permission in permissions if whom.lower() == _name(permission).lower()]
     if len(matches) != 1 or matches[0].role == "owner":
-        shared_with = ", ".join(
-            permission.email or permission.domain or permission.type
-            for permission in permissions
-            if permission.role != "owner"
-        )
+        shared_with = ", ".join(_name(permission) for permission in permissions if permission.role != "owner")
         raise ToolError(f"{quote_name(raw)} is not shared with {whom!r}; it is shared with {shared_with or 'nobody'}")
     return matches[0]
+
+
+def _name(permission: Permission) -> str:
+    """Return whom a permission is for. One for a deleted account has only an id."""
+    anyone = "anyone" if permission.type == "anyone" else f"{permission.type} {permission.id}"
+    return permission.email or permission.domain or anyone
 
 
 def _parse_expiry(text: str) -> str:

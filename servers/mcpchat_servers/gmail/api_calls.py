@@ -3,6 +3,8 @@
 import asyncio
 import base64
 import io
+import re
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
@@ -40,6 +42,7 @@ from mcpchat_servers.google.server import Ctx, Session, get_session, progress_re
 from mcpchat_servers.google.text_extraction import (
     decode_text,
     find_office_kind,
+    find_visible_text,
     html_to_text,
     is_html,
     is_text,
@@ -51,6 +54,7 @@ USER_PATH = "gmail/v1/users/me"
 MAX_ATTACHMENT_JSON_BYTES = 64 * 2**20  # of the JSON that contains an attachment
 MAX_SIMPLE_UPLOAD_BYTES = 3 * 2**20  # of a message that is sent in one request; larger ones are uploaded
 MAX_CONCURRENCY = 8  # requests at a time
+_MARKDOWN_LINK = re.compile(r"\[([^\]]*)\]\((\S+?)\)")
 MAX_QUOTED_LENGTH = 100_000  # characters of a quoted message
 MAX_TEXT_PARTS = 20  # text parts of a message that are read
 MAX_COMPARED_LENGTH = 200_000  # characters of a plain-text version that are compared with the HTML
@@ -403,13 +407,18 @@ async def fetch_quotation(session: Session, message_id: str | None) -> Quotation
 async def fetch_files(session: Session, raw: Raw, names: Sequence[str]) -> list[OutgoingFile]:
     """Fetch attachments of a message by their names. Raises ToolError if it has no such attachment."""
     parts = [part for part in iter_parts(raw) if is_attachment(part)]
-    by_name = {parse_attachment(part).name: part for part in reversed(parts)}
+    counts = Counter(parse_attachment(part).name for part in parts)
+    by_name = {parse_attachment(part).name: part for part in parts}
     files: list[OutgoingFile] = []
     for name in dict.fromkeys(names):
         if name not in by_name:
             raise ToolError(f"files: the message has no attachment {name!r}; it has {', '.join(by_name) or 'none'}")
+        if counts[name] > 1:
+            raise ToolError(f"files: the message has {counts[name]} attachments named {name!r}: forward it in Gmail")
         attachment = parse_attachment(by_name[name])
         data = await read_part_data(session, raw["id"], by_name[name])
+        if not data and attachment.media_type.startswith("message/"):
+            raise ToolError(f"files: Gmail does not give the bytes of the message {name!r}: forward it in Gmail")
         files.append(OutgoingFile(name=name, media_type=attachment.media_type, data=data))
     return files
 
@@ -476,8 +485,14 @@ async def _find_identity(session: Session, message: OutgoingMessage) -> dict[str
 
 async def read_signature(raw: Raw) -> str:
     """Return the signature of an address as text."""
-    text = await html_to_text(str(raw["signature"])) if raw.get("signature") else ""
+    visible = await find_visible_text(str(raw["signature"])) if raw.get("signature") else None
+    text = _MARKDOWN_LINK.sub(_format_link, visible.text) if visible else ""
     return "\n".join(line.strip() for line in text.splitlines())
+
+
+def _format_link(link: re.Match[str]) -> str:
+    """Return a link of Markdown as plain text."""
+    return link[2] if link[1] in {"", link[2]} else f"{link[1]} ({link[2]})"
 
 
 def is_verified(raw: Raw) -> bool:

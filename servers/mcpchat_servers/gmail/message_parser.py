@@ -270,7 +270,7 @@ async def extract_part_text(part: Raw, data: bytes, *, notes: bool = True) -> st
     visible = await find_visible_text(text)
     if visible is None:
         raise ToolError("the message's HTML is too complex to quote: write without a quotation")
-    return visible.text
+    return f"{visible.text}\n[the rest of the message is left out]" if visible.unread else visible.text
 
 
 def decode_part(part: Raw, data: bytes) -> str:

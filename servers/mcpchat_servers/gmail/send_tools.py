@@ -17,6 +17,7 @@ from mcpchat_servers.gmail.api_calls import (
     fetch_message,
     fetch_original,
     fetch_quotation,
+    get_own_address,
     quote_message,
     read_body,
 )
@@ -173,11 +174,18 @@ async def send_draft(
     subject: Subject,
     body: Annotated[str, Field(description="Its whole text.", max_length=500_000)],
     attachments: Annotated[list[str] | None, Field(description="Their names.", max_length=100)] = None,
+    sender: Annotated[
+        str | None, Field(description="The address that it is from, if not the account's.", max_length=254)
+    ] = None,
 ) -> Annotated[CallToolResult, WriteResult]:
     """Send a draft. Pass its whole content, so that the user sees it when asked. A draft that differs is not sent."""
     session = get_session(ctx)
     raw = (await fetch_draft(session, draft_id))["message"]
     headers = parse_headers(raw)
+    own_address = await get_own_address(session)
+    author = next((address.lower() for _, address in parse_mailboxes(headers.get("from", ""))), own_address)
+    if (sender or own_address).strip().lower() != author:
+        raise ToolError(f"not sent: sender of the draft is {author}")
     recipients = [address for name in ("to", "cc", "bcc") for _, address in parse_mailboxes(headers.get(name, ""))]
     files = [parse_attachment(part).name for part in iter_parts(raw) if is_attachment(part)]
     for field_name, stated, actual in (

@@ -25,7 +25,7 @@ from mcpchat_servers.google.server import Ctx, Session, build_result, get_sessio
 MAX_SIGNATURE_LENGTH = 2000  # characters that are listed
 _CRITERIA = {
     "from": "from", "to": "to", "subject": "subject", "query": "has", "negatedQuery": "has not",
-    "hasAttachment": "has an attachment", "size": "size",
+    "hasAttachment": "has an attachment",
 }  # fmt: skip
 _ADDED = {"STARRED": "star", "IMPORTANT": "mark as important", "TRASH": "trash"}
 _REMOVED = {"INBOX": "archive", "UNREAD": "mark as read", "SPAM": "never to spam", "IMPORTANT": "mark as not important"}
@@ -98,8 +98,6 @@ async def rename_label(
     """Rename one of the user's labels. Its messages keep it. Labels within it keep their names."""
     session = get_session(ctx)
     names = await fetch_label_names(session)
-    if name not in names.values() and new_name in names.values():  # an earlier attempt has renamed it
-        return build_result(Label(id=find_label_id(names, new_name), name=new_name, type="user"))
     label_id = _find_own_label(names, name)
     try:
         renamed = await session.api.change(
@@ -154,6 +152,9 @@ def _parse_filter(raw: Mapping[str, Any], names: Mapping[str, str]) -> Filter:
         for name, value in criteria.items()
         if name in _CRITERIA and value
     ]
+    if criteria.get("size"):
+        comparison = {"larger": "larger than ", "smaller": "smaller than "}.get(str(criteria.get("sizeComparison")), "")
+        matches.append(f"size: {comparison}{criteria['size']} bytes")
     actions = [_ADDED.get(id_, f"label {names.get(id_, id_)}") for id_ in action.get("addLabelIds") or ()]
     actions += [_REMOVED.get(id_, f"remove label {names.get(id_, id_)}") for id_ in action.get("removeLabelIds") or ()]
     if action.get("forward"):
@@ -214,6 +215,7 @@ async def delete_filter(
     matches: Annotated[
         str, Field(description="What it matches, as list_filters says, for the user to see.", max_length=5000)
     ],
+    actions: Annotated[str, Field(description="What it does, as list_filters says.", max_length=5000)],
 ) -> Annotated[CallToolResult, Filter]:
     """Delete a filter permanently. Needs the settings scope."""
     session = get_session(ctx)
@@ -222,6 +224,8 @@ async def delete_filter(
         raise ToolError(f"there is no filter {filter_id}: list_filters shows them")
     if normalize_text(found.matches) != normalize_text(matches):
         raise ToolError(f"matches: the filter {filter_id} is for {found.matches!r}; nothing was deleted")
+    if normalize_text(found.actions) != normalize_text(actions):
+        raise ToolError(f"actions: the filter {filter_id} does {found.actions!r}; nothing was deleted")
     await session.other_apis[SETTINGS_API].change(
         "DELETE", f"{USER_PATH}/settings/filters/{filter_id}", what=f"the filter {filter_id}", retryable=True
     )

@@ -119,13 +119,23 @@ class GoogleApi:
         return response.parse_object(what)
 
     async def change(
-        self, method: str, path: str, body: object = None, *, what: str, retryable: bool, params: Params | None = None
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        what: str,
+        retryable: bool,
+        params: Params | None = None,
+        etag: str = "",
     ) -> dict[str, Any]:
         """Send a change and return the JSON response. Raises ToolError if it fails.
 
-        If it is unknown whether Google made the change, the request is repeated only if it is ``retryable``.
+        If it is unknown whether Google made the change, the request is repeated only if it is ``retryable``. With
+        ``etag``, Google makes it only if the item is still the one of that version.
         """
-        request = _Request(method, self._build_url(path), params, body=body)
+        headers = {"If-Match": etag} if etag else None
+        request = _Request(method, self._build_url(path), params, body=body, headers=headers)
         response = await self._request(request, what=what, retryable=retryable)
         try:
             return response.parse_object(what)
@@ -310,7 +320,7 @@ class GoogleApi:
             else:
                 if response.status < 300 or (request.redirects and response.status in _REDIRECTIONS):
                     return response
-                if response.status == 404 and request.method == "DELETE" and attempt > 1:
+                if response.status in {404, 410} and request.method == "DELETE" and attempt > 1:
                     return ApiResponse(status=204, headers={}, data=b"")  # an earlier attempt has deleted it
                 retry_after = _parse_retry_after(response.headers)
                 retry = _is_rate_limited(response) or (response.status in _TRANSIENT_STATUSES and retryable)

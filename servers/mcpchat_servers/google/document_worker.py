@@ -8,6 +8,7 @@ It runs as a separate process, so that untrusted documents are not parsed in the
 import io
 import json
 import logging
+import re
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -36,6 +37,7 @@ _QUOTE_LANGUAGES = [
     "zh",
 ]
 _OLE_FILE = bytes.fromhex("d0cf11e0a1b11ae1")
+_FORWARD = re.compile(r"(?im)^(-+ ?forwarded message ?-+|begin forwarded message:|-+ ?weitergeleitete nachricht ?-+)")
 _RECURSION_LIMIT = 10_000  # function calls; deeply nested HTML needs two for each element
 _MEMORY_LIMIT = 2**30  # bytes
 
@@ -119,7 +121,20 @@ def _extract_replies(data: bytes, write: Callable[[str], bool]) -> int:
     from mailparser_reply import EmailReplyParser
 
     parser = EmailReplyParser(languages=_QUOTE_LANGUAGES)
-    write(json.dumps([parser.parse_reply(text=text) or "" for text in json.loads(data)]))
+
+    def cut(text: str) -> str:
+        if _FORWARD.search(text):  # what is forwarded is what the message says
+            return text
+        reply = str(parser.parse_reply(text=text) or "").strip()
+        lines = text.splitlines()
+        quoted = [number for number, line in enumerate(lines) if line.startswith(">")]
+        below = "\n".join(lines[quoted[-1] + 1 :]).strip() if quoted else ""  # an answer below the quotation
+        if below and below not in reply:
+            reply = f"{reply}\n\n{below}".strip()
+        is_cut = len("".join(reply.split())) < len("".join(text.split()))
+        return f"{reply}\n[quotation cut]" if reply and is_cut else reply
+
+    write(json.dumps([cut(text) for text in json.loads(data)]))
     return 0
 
 

@@ -147,6 +147,8 @@ def _explain(
         return f"{what}: {explanation}"
     if status == 429 or reason_set & RATE_LIMIT_REASONS:
         return f"{what}: Google's rate limit was reached, and retries failed: try again in a minute"
+    if status == 412:
+        return f"{what}: it was changed meanwhile: look at it again; nothing was changed now"
     if status == 404:
         return f"{what}: not found. It does not exist, or this account may not see it: check the id, or search for it."
     if status >= 500:

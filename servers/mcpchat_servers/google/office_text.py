@@ -1,139 +1,43 @@
 """Extracts the text of office documents as a person sees it. It runs in the document worker only.
 
-What is hidden (text, slides, sheets) and what tracked changes deleted is left out; a last line counts it.
+What is hidden (text, slides, sheets, rows) and what tracked changes deleted is left out; a last line counts it.
 """
 
 import csv
 import io
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from mcpchat_servers.google.hidden_parts import HiddenParts, is_near_white
+
 MAX_COLUMNS = 200  # of a sheet
-_MIN_VISIBLE_SIZE = 5  # half points; smaller text cannot be read
-_WORD = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
-_WHITE = {"FFFFFF", "FEFEFE", "FDFDFD"}
+MAX_SHEETS_SIZE = 20 * 2**20  # bytes of XML; of larger workbooks, hidden rows cannot be told
 
 Write = Callable[[str], bool]  # returns False once the limit of the text is reached
 
 
-class Hidden:
-    """Counts what is left out."""
-
-    def __init__(self) -> None:
-        self._counts: dict[str, int] = {}
-
-    def add(self, what: str) -> None:
-        self._counts[what] = self._counts.get(what, 0) + 1
-
-    def __str__(self) -> str:
-        parts = [f"{count} hidden {what}{'' if count == 1 else 's'}" for what, count in self._counts.items()]
-        return f"\n[{' and '.join(parts)} left out]\n" if parts else ""
-
-
 def extract_docx(data: bytes, write: Write) -> None:
-    """Write the paragraphs and tables of a Word document, headings as in Markdown."""
+    """Write the paragraphs and tables of a Word document, headings and lists as in Markdown."""
     from docx import Document
 
-    document = Document(io.BytesIO(data))
-    styles = {style.style_id: style for style in document.styles}
-    hidden_styles = {style_id for style_id, style in styles.items() if _is_hidden_style(style)}
-    hidden = Hidden()
-    headings = {
-        style_id: int(style.name[-1])
-        for style_id, style in styles.items()
-        if style.name and style.name.startswith("Heading ") and style.name[-1].isdecimal()
-    }
-    for line in _word_blocks(document.element.body, hidden_styles, headings, hidden):
+    from mcpchat_servers.google.word_text import WordText
+
+    hidden = HiddenParts()
+    for line in WordText(Document(io.BytesIO(data)), hidden).lines():
         if not write(f"{line}\n"):
             return
     write(str(hidden))
-
-
-def _is_hidden_style(style: Any) -> bool:
-    """Whether text of this style of Word, or of one that it is based on, is hidden."""
-    for _ in range(20):
-        font = getattr(style, "font", None)
-        if font is not None and font.hidden is not None:
-            return bool(font.hidden)
-        style = getattr(style, "base_style", None)
-        if style is None:
-            return False
-    return False
-
-
-def _word_blocks(parent: Any, styles: set[str], headings: Mapping[str, int], hidden: Hidden) -> Iterator[str]:
-    """Yield the lines of the blocks in an element of Word: paragraphs, tables, and what groups them."""
-    for child in parent.iterchildren():
-        if child.tag == f"{_WORD}p":
-            style = _word_value(child, "pPr", "pStyle")
-            text = _word_text(child, styles, hidden)
-            level = headings.get(style, 0) if text else 0
-            yield f"{'#' * min(level, 6)} {text}\n" if level else text
-        elif child.tag == f"{_WORD}tbl":
-            for row in child.iterchildren(f"{_WORD}tr"):
-                cells = [
-                    " ".join(filter(None, _word_blocks(cell, styles, {}, hidden)))
-                    for cell in row.iterchildren(f"{_WORD}tc")
-                ]
-                yield "| " + " | ".join(cells) + " |"
-            yield ""
-        elif child.tag not in (f"{_WORD}del", f"{_WORD}moveFrom", f"{_WORD}sectPr"):
-            yield from _word_blocks(child, styles, headings, hidden)
-
-
-def _word_value(element: Any, *names: str) -> str:
-    """Return the value of a setting of Word below an element; empty if it is missing."""
-    for name in names:
-        element = element.find(f"{_WORD}{name}")
-        if element is None:
-            return ""
-    return str(element.get(f"{_WORD}val") or "")
-
-
-def _word_text(paragraph: Any, styles: set[str], hidden: Hidden) -> str:
-    parts: list[str] = []
-    for run in paragraph.iter(f"{_WORD}r"):
-        if any(parent.tag in (f"{_WORD}del", f"{_WORD}moveFrom") for parent in run.iterancestors()):
-            continue
-        texts = [_RUN_TEXTS[item.tag](item) for item in run.iterchildren() if item.tag in _RUN_TEXTS]
-        if not "".join(texts).strip():
-            parts += texts
-        elif _is_hidden_run(run, paragraph, styles):
-            hidden.add("passage")
-        else:
-            parts += texts
-    return "".join(parts).strip()
-
-
-_RUN_TEXTS: Mapping[str, Callable[[Any], str]] = {
-    f"{_WORD}t": lambda item: item.text or "",
-    f"{_WORD}tab": lambda item: "\t",
-    f"{_WORD}br": lambda item: "\n",
-    f"{_WORD}cr": lambda item: "\n",
-    f"{_WORD}noBreakHyphen": lambda item: "-",
-}
-
-
-def _is_hidden_run(run: Any, paragraph: Any, styles: set[str]) -> bool:
-    settings = run.find(f"{_WORD}rPr")
-    if settings is None:
-        return _word_value(paragraph, "pPr", "pStyle") in styles
-    vanish = settings.find(f"{_WORD}vanish")
-    if vanish is not None:
-        return vanish.get(f"{_WORD}val") not in {"0", "false", "off"}
-    size, color = _word_value(settings, "sz"), _word_value(settings, "color").upper()
-    is_shaded = settings.find(f"{_WORD}shd") is not None or settings.find(f"{_WORD}highlight") is not None
-    is_small = size.isdecimal() and int(size) < _MIN_VISIBLE_SIZE
-    is_hidden_style = {_word_value(settings, "rStyle"), _word_value(paragraph, "pPr", "pStyle")} & styles
-    return bool(is_hidden_style) or is_small or (color in _WHITE and not is_shaded)
 
 
 def extract_xlsx(data: bytes, write: Write) -> None:
     """Write the visible sheets of an Excel workbook as CSV, with the values that were stored last."""
     from openpyxl import load_workbook
 
-    workbook = load_workbook(io.BytesIO(data), read_only=True, data_only=True, keep_links=False)
-    hidden = Hidden()
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        is_large = sum(item.file_size for item in archive.infolist()) > MAX_SHEETS_SIZE
+    workbook = load_workbook(io.BytesIO(data), read_only=is_large, data_only=True, keep_links=False)
+    hidden = HiddenParts()
     for sheet in workbook.worksheets:
         if sheet.sheet_state != "visible":
             hidden.add("sheet")
@@ -141,11 +45,8 @@ def extract_xlsx(data: bytes, write: Write) -> None:
         if not write(f"## {sheet.title}\n\n"):
             return
         empty_rows = 0
-        for row in sheet.iter_rows(values_only=True, max_col=MAX_COLUMNS):
-            cells = ["" if cell is None else str(cell) for cell in row]
-            while cells and not cells[-1]:
-                cells.pop()
-            if not cells:
+        for cells in _large_rows(sheet) if is_large else _visible_rows(sheet, hidden):
+            if not any(cells):
                 empty_rows += 1
                 continue
             line = io.StringIO()
@@ -154,32 +55,95 @@ def extract_xlsx(data: bytes, write: Write) -> None:
                 return
             empty_rows = 0
         write("\n")
-    write(str(hidden))
+    note = "\n[the workbook is too large to tell whether rows, columns or cells are hidden]\n" if is_large else ""
+    write(str(hidden) + note)
+
+
+def _large_rows(sheet: Any) -> Iterator[list[str]]:
+    sheet.reset_dimensions()  # a file may state wrong ones
+    for row in sheet.iter_rows(values_only=True):
+        yield _trim([*map(_cell_text, row[:MAX_COLUMNS]), *_more_columns(len(row))])
+
+
+def _visible_rows(sheet: Any, hidden: HiddenParts) -> Iterator[list[str]]:
+    """Yield the cells of the rows that are shown, in the columns that are shown."""
+    from openpyxl.utils import get_column_letter
+
+    columns = [
+        column
+        for column in range(1, min(sheet.max_column, MAX_COLUMNS) + 1)
+        if not _is_hidden_column(sheet, get_column_letter(column))
+    ]
+    hidden.add("column", min(sheet.max_column, MAX_COLUMNS) - len(columns))
+    for row in sheet.iter_rows():
+        if sheet.row_dimensions[row[0].row].hidden:
+            hidden.add("row")
+            continue
+        cells = []
+        for column in columns:
+            cell = row[column - 1]
+            is_seen = cell.value is None or not _is_hidden_cell(cell)
+            hidden.add("cell", not is_seen)
+            cells.append(_cell_text(cell.value) if is_seen else "")
+        yield _trim([*cells, *_more_columns(sheet.max_column)])
+
+
+def _is_hidden_column(sheet: Any, letters: str) -> bool:
+    return letters in sheet.column_dimensions and bool(sheet.column_dimensions[letters].hidden)
+
+
+def _is_hidden_cell(cell: Any) -> bool:
+    """Whether a cell's format hides its value, or its colour is that of the paper."""
+    if str(cell.number_format).replace(" ", "") == ";;;":
+        return True
+    color = cell.font.color.rgb if cell.font is not None and cell.font.color is not None else None
+    fill = cell.fill.fgColor.rgb if cell.fill is not None and cell.fill.fill_type == "solid" else "FFFFFF"
+    return isinstance(color, str) and is_near_white(color) and (not isinstance(fill, str) or is_near_white(fill))
+
+
+def _cell_text(value: Any) -> str:
+    return "" if value is None else str(value)
+
+
+def _more_columns(count: int) -> list[str]:
+    return [f"[{count - MAX_COLUMNS:,} more columns]"] if count > MAX_COLUMNS else []
+
+
+def _trim(cells: list[str]) -> list[str]:
+    while cells and not cells[-1]:
+        cells.pop()
+    return cells
 
 
 def extract_pptx(data: bytes, write: Write) -> None:
     """Write the text of the visible slides of a PowerPoint presentation, with their notes."""
     from pptx import Presentation
 
-    hidden = Hidden()
-    for number, slide in enumerate(Presentation(io.BytesIO(data)).slides, 1):
-        if slide.element.get("show") == "0":
+    presentation = Presentation(io.BytesIO(data))
+    size = (presentation.slide_width or 0, presentation.slide_height or 0)
+    hidden = HiddenParts()
+    for number, slide in enumerate(presentation.slides, 1):
+        if slide.element.get("show") in {"0", "false"}:
             hidden.add("slide")
             continue
-        lines = [f"[slide {number}]", *_shape_lines(slide.shapes)]
-        notes = slide.notes_slide.notes_text_frame.text.strip() if slide.has_notes_slide else ""
+        lines = [f"[slide {number}]", *_shape_lines(slide.shapes, size, hidden)]
+        frame = slide.notes_slide.notes_text_frame if slide.has_notes_slide else None
+        notes = frame.text.strip() if frame is not None else ""
         lines += [f"[notes] {notes}"] if notes else []
         if not write("\n".join(lines) + "\n\n"):
             return
     write(str(hidden))
 
 
-def _shape_lines(shapes: Any) -> Iterator[str]:
+def _shape_lines(shapes: Any, size: tuple[int, int], hidden: HiddenParts, *, is_group: bool = False) -> Iterator[str]:
+    """Yield the texts of shapes. Those within a group have the group's own measures."""
     for shape in shapes:
-        if shape.element.xpath(".//p:cNvPr[@hidden='1' or @hidden='true']"):
-            continue
-        if hasattr(shape, "shapes"):
-            yield from _shape_lines(shape.shapes)
+        names = shape.element.xpath("./*/p:cNvPr")
+        is_hidden = any(name.get("hidden") in {"1", "true"} for name in names)
+        if is_hidden or (not is_group and _is_off_slide(shape, size)):
+            hidden.add("shape")
+        elif hasattr(shape, "shapes"):
+            yield from _shape_lines(shape.shapes, size, hidden, is_group=True)
         elif getattr(shape, "has_table", False) and shape.has_table:
             for row in shape.table.rows:
                 yield "| " + " | ".join(cell.text.replace("\n", " ") for cell in row.cells) + " |"
@@ -187,65 +151,100 @@ def _shape_lines(shapes: Any) -> Iterator[str]:
             yield shape.text_frame.text.strip()
 
 
+def _is_off_slide(shape: Any, size: tuple[int, int]) -> bool:
+    left, top, width, height = shape.left, shape.top, shape.width, shape.height
+    if None in (left, top, width, height):
+        return False  # its layout decides
+    is_beyond = (size[0] > 0 and left >= size[0]) or (size[1] > 0 and top >= size[1])
+    return bool(left + width <= 0 or top + height <= 0 or is_beyond)
+
+
 def extract_odt(data: bytes, write: Write) -> None:
     """Write the paragraphs, headings, lists and tables of an OpenDocument text."""
     from odfdo import Document
 
     document = Document(io.BytesIO(data))
-    hidden = Hidden()
-    hidden_styles = {
-        str(style.get_attribute("style:name"))
-        for style in document.get_styles()
-        for properties in style.children
-        if properties.tag == "style:text-properties" and properties.get_attribute("text:display") == "none"
-    }
-    for line in _odf_blocks(document.body, hidden_styles, hidden):
+    hidden = HiddenParts()
+    text = _OdfText(document.get_styles(), hidden)
+    for line in text.blocks(document.body):
         if not write(f"{line}\n"):
             return
     write(str(hidden))
 
 
-def _odf_blocks(parent: Any, styles: set[str], hidden: Hidden) -> Iterator[str]:
-    """Yield the lines of the blocks in an element of OpenDocument. Tracked changes hold what was deleted."""
-    for child in parent.children:
-        match child.tag:
-            case "text:tracked-changes":
-                continue
-            case "text:h":
-                level = child.get_attribute_integer("text:outline-level") or 1
-                yield f"{'#' * min(level, 6)} {_odf_text(child, styles, hidden).strip()}\n"
-            case "text:p":
-                yield _odf_text(child, styles, hidden).strip()
-            case "table:table-row":
-                cells = [cell for cell in child.children if cell.tag == "table:table-cell"]
-                yield (
-                    "| "
-                    + " | ".join(" ".join(filter(None, _odf_blocks(cell, styles, hidden))) for cell in cells)
-                    + " |"
+class _OdfText:
+    """The text of an OpenDocument, line by line."""
+
+    def __init__(self, styles: Any, hidden: HiddenParts) -> None:
+        self._hidden = hidden
+        self._parents: dict[str, str] = {}
+        self._own: dict[str, bool] = {}  # whether a style itself says that text is seen
+        for style in styles:
+            name = str(style.get_attribute("style:name"))
+            self._parents[name] = str(style.get_attribute("style:parent-style-name") or "")
+            for properties in style.children:
+                if properties.tag != "style:text-properties":
+                    continue
+                display, color = properties.get_attribute("text:display"), properties.get_attribute("fo:color")
+                background = str(properties.get_attribute("fo:background-color") or "#ffffff")
+                is_white = is_near_white(str(color or "")) and is_near_white(
+                    background.replace("transparent", "#ffffff")
                 )
-            case _:
-                yield from _odf_blocks(child, styles, hidden)
+                if display is not None or color is not None:
+                    self._own[name] = display == "none" or is_white
 
+    def blocks(self, parent: Any) -> Iterator[str]:
+        """Yield the lines of the blocks in an element. Tracked changes hold what was deleted."""
+        for child in parent.children:
+            match child.tag:
+                case "text:tracked-changes" | "office:forms":
+                    continue
+                case "text:section" if child.get_attribute("text:display") in {"none", "condition"}:
+                    self._hidden.add("section")
+                case "text:h":
+                    level = child.get_attribute_integer("text:outline-level") or 1
+                    yield f"{'#' * min(level, 6)} {self._paragraph(child)}\n"
+                case "text:p":
+                    yield self._paragraph(child)
+                case "table:table-row":
+                    cells = [cell for cell in child.children if cell.tag == "table:table-cell"]
+                    yield "| " + " | ".join(" ".join(filter(None, self.blocks(cell))) for cell in cells) + " |"
+                case _:
+                    yield from self.blocks(child)
 
-def _odf_text(element: Any, styles: set[str], hidden: Hidden) -> str:
-    """Return the text within an element of OpenDocument."""
-    match element.tag:
-        case "text:s":
-            return " " * min(element.get_attribute_integer("text:c") or 1, 1000)
-        case "text:tab":
-            return "\t"
-        case "text:line-break":
-            return "\n"
-        case "office:annotation":
+    def _paragraph(self, element: Any) -> str:
+        if element.get_elements("descendant::text:hidden-paragraph"):
+            self._hidden.add("passage")
             return ""
-    inner = (element.text or "") + "".join(
-        _odf_text(child, styles, hidden) + (child.tail or "") for child in element.children
-    )
-    is_hidden = element.tag in {"text:hidden-text", "text:hidden-paragraph"}
-    if (is_hidden or element.get_attribute("text:style-name") in styles) and inner.strip():
-        hidden.add("passage")
-        return ""
-    return inner
+        return self._text(element).strip()
+
+    def _text(self, element: Any) -> str:
+        """Return the text within an element."""
+        match element.tag:
+            case "text:s":
+                return " " * min(element.get_attribute_integer("text:c") or 1, 1000)
+            case "text:tab":
+                return "\t"
+            case "text:line-break":
+                return "\n"
+            case "office:annotation" | "svg:title" | "svg:desc" | "text:script":
+                return ""
+        inner = (element.text or "") + "".join(self._text(child) + (child.tail or "") for child in element.children)
+        is_hidden = element.tag == "text:hidden-text" or self._is_hidden_style(element.get_attribute("text:style-name"))
+        if is_hidden and inner.strip():
+            self._hidden.add("passage")
+            return ""
+        return inner
+
+    def _is_hidden_style(self, name: object) -> bool:
+        """Whether a style, or the one that it takes this from, hides text."""
+        for _ in range(20):
+            if not isinstance(name, str) or not name:
+                return False
+            if name in self._own:
+                return self._own[name]
+            name = self._parents.get(name)
+        return False
 
 
 EXTRACTORS: Mapping[str, Callable[[bytes, Write], None]] = {

@@ -78,10 +78,12 @@ def parse_range(text: str, sheets: Sequence[Sheet], named_ranges: Mapping[str, C
     text = text.strip()
     titled_sheet = _find_sheet(text, sheets)
     named_range = next((cell_range for name, cell_range in named_ranges.items() if name.lower() == text.lower()), None)
-    if titled_sheet is not None and (named_range is not None or _is_cells(text)):
+    title, cells = _split_sheet(text)
+    is_range = _is_cells(text) or (title is not None and _find_sheet(title, sheets) is not None and _is_cells(cells))
+    if titled_sheet is not None and (named_range is not None or (is_range and not text.startswith("'"))):
         quoted = titled_sheet.title.replace("'", "''")
-        first = sheets[0].title.replace("'", "''")
-        alternative = f"{named_range}" if named_range is not None else f"'{first}'!{text}"
+        first = (title or sheets[0].title).replace("'", "''")
+        alternative = f"{named_range}" if named_range is not None else f"'{first}'!{cells}"
         raise ToolError(f"{text!r} is ambiguous: write '{quoted}' for the sheet, or {alternative}")
     if named_range is not None:
         return named_range

@@ -139,10 +139,16 @@ async def read_csv(
     """Read the cells of a range as CSV (RFC 4180), one page of rows at a time."""
     page = await _read_page(get_session(ctx), parse_file_id(spreadsheet_id), range, values, max_rows, cursor)
     text = io.StringIO()
-    csv.writer(text).writerows([["" if cell is None else cell for cell in row] for row in page.rows])
+    csv.writer(text).writerows([map(_to_csv, row) for row in page.rows])
     value = CsvPage(range=page.range, csv=text.getvalue(), next_cursor=page.next_cursor, note=page.note)
     footer = f"[more rows: cursor={page.next_cursor}]" if page.next_cursor is not None else ""
     return build_result(value, text.getvalue() + footer + (f"\n[{page.note}]" if page.note else ""))
+
+
+def _to_csv(cell: Cell) -> str:
+    if isinstance(cell, bool):
+        return str(cell).upper()
+    return "" if cell is None else str(cell)
 
 
 @server.read_tool("Read several ranges")

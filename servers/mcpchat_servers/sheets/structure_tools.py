@@ -9,14 +9,13 @@ from pydantic import BaseModel, Field
 
 from mcpchat_servers.google.ids import FileId, parse_file_id
 from mcpchat_servers.google.server import Ctx, build_result, get_session
-from mcpchat_servers.sheets.a1 import CellRange, parse_range
+from mcpchat_servers.sheets.a1 import CellRange, format_column, parse_column, parse_range
 from mcpchat_servers.sheets.api_calls import (
     SPREADSHEETS_PATH,
     SheetInfo,
     Title,
     batch_update,
     fetch_if_titled,
-    fetch_spreadsheet,
     find_sheet,
     parse_layout,
     parse_sheet,
@@ -86,6 +85,10 @@ async def _change_dimension(
     raw = await fetch_if_titled(session, file_id, title)
     target = parse_range(text, *parse_layout(raw))
     first, last = (target.top, target.bottom) if is_rows else (target.left, target.right)
+    wanted = [int(part) if is_rows else parse_column(part) for part in cells.replace("$", "").split(":")]
+    if max(wanted) > last:
+        size = f"{last} rows" if is_rows else f"the columns A to {format_column(last)}"
+        raise ToolError(f"{text[:100]!r} ends beyond the sheet, which has {size}")
     dimension = {
         "sheetId": find_sheet(raw, target.sheet).id,
         "dimension": "ROWS" if is_rows else "COLUMNS",
@@ -160,6 +163,9 @@ async def copy_sheet(
     target_spreadsheet_id: Annotated[
         str | None, Field(description="Id or link of another spreadsheet to copy it into.", max_length=2000)
     ] = None,
+    target_title: Annotated[
+        str | None, Field(description="The title of the other spreadsheet, for the user to see.", max_length=500)
+    ] = None,
 ) -> Annotated[CallToolResult, SheetInfo]:
     """Copy a sheet within its spreadsheet, or into another one."""
     session, file_id = get_session(ctx), parse_file_id(spreadsheet_id)
@@ -169,9 +175,10 @@ async def copy_sheet(
         request = {"duplicateSheet": {"sourceSheetId": info.id, "newSheetName": new_name}}
         replies = await batch_update(session, file_id, [request], what=f"the sheet {new_name!r}")
         return build_result(parse_sheet(replies[0]["duplicateSheet"]["properties"]))
-    titles = [
-        item["properties"].get("title") for item in (await fetch_spreadsheet(session, target)).get("sheets") or ()
-    ]
+    if not target_title:
+        raise ToolError("target_title: expected, for the user to see where the copy goes")
+    other = await fetch_if_titled(session, target, target_title)
+    titles = [item["properties"].get("title") for item in other.get("sheets") or ()]
     if new_name in titles:
         raise ToolError(f"new_name: the other spreadsheet has a sheet {new_name!r} already; nothing was copied")
     copied = parse_sheet(

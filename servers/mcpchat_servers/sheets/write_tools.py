@@ -7,6 +7,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import CallToolResult
 from pydantic import BaseModel, Field
 
+from mcpchat_servers.google.credentials import TokenExpired
 from mcpchat_servers.google.ids import FileId, parse_file_id
 from mcpchat_servers.google.server import Ctx, build_result, get_session
 from mcpchat_servers.sheets.a1 import CellRange, Sheet, parse_range
@@ -233,7 +234,13 @@ async def _create_in_folder(
         params={"fields": "id", "supportsAllDrives": True},
     )
     file_id = str(created["id"])
-    first = (await fetch_spreadsheet(session, file_id))["sheets"][0]["properties"]
+    problem = f"the spreadsheet {title!r} was created as {file_id}, but is still empty"
+    try:
+        first = (await fetch_spreadsheet(session, file_id))["sheets"][0]["properties"]
+    except TokenExpired:
+        raise
+    except ToolError as error:
+        raise ToolError(f"{problem}: {error}") from error
     size = {"rowCount": max(1000, len(rows)), "columnCount": max(26, *map(len, rows), 0)}
     sheet_id = first.get("sheetId", 0)
     requests: list[dict[str, Any]] = [
@@ -249,8 +256,7 @@ async def _create_in_folder(
         cells = [{"values": [_to_entered_value(cell) for cell in row]} for row in rows]
         start = {"sheetId": sheet_id, "rowIndex": 0, "columnIndex": 0}
         requests.append({"updateCells": {"rows": cells, "fields": "userEnteredValue", "start": start}})
-    what = f"the spreadsheet {title!r} was created as {file_id}, but is still empty"
-    await batch_update(session, file_id, requests, what=what, retryable=False)
+    await batch_update(session, file_id, requests, what=problem, retryable=False)
     return build_result(parse_spreadsheet(await fetch_spreadsheet(session, file_id)))
 
 

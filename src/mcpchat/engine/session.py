@@ -323,7 +323,7 @@ class Session:
         """Build a request without messages; it stays the same from turn to turn while the tools stay the same."""
         before = self._selection
         self._selection = selection = await self._select_tools()
-        if before is None or selection.offered != before.offered:
+        if before is None or (selection.offered, selection.deferred) != (before.offered, before.deferred):
             self._system = self._describe_tools(selection)
             if selection.left_out:
                 self._emit(Notice(level="warning", text=describe_left_out(selection.left_out)))

@@ -102,7 +102,10 @@ def select_tools(
         if deferred:
             sent = [*plain, *_SEARCH_PAIR.values()]
             room = len(first) if max_tools is None else max(0, max_tools - len(sent))
-            offered = _extend_offered(before, searching, sent, [tool for tool in first if tool.deferred][:room])
+            more = [tool for tool in first if tool.deferred][:room]
+            offered = _extend_offered(before, searching, sent, more)
+            if max_tools is not None and len(offered) > max_tools:  # learnt meanwhile
+                offered = _extend_offered(None, searching, sent, more)
             return ToolSelection(offered=offered, reachable=searching, searched=True, deferred=tuple(deferred))
         left_out: Mapping[str, int] = {}
         if settings.mode == "off":

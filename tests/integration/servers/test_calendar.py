@@ -7,6 +7,7 @@ import pytest
 
 from tests.support.google import FakeGoogle, run_fake_google
 from tests.support.google.client import ServerProcess, run_server
+from tests.support.google.http import Fault
 
 pytestmark = pytest.mark.no_cover  # in this process; forks are measured
 
@@ -211,7 +212,9 @@ def test_one_event_of_a_series_or_all_are_deleted(calendar: ServerProcess, api: 
         event["start"][:10] for event in calendar.call("list_events", start="2026-12-01", end="2026-12-31")["events"]
     ]
     assert days == ["2026-12-01", "2026-12-15"]
-    assert "set whole_series" in calendar.call("delete_event", event_id=series, title="Standup").text
+    move = {"start": "2026-12-02T09:00", "end": "2026-12-02T09:15"}
+    for tool, more in (("delete_event", {}), ("update_event", move), ("answer_event", {"answer": "declined"})):
+        assert "set whole_series" in calendar.call(tool, event_id=series, title="Standup", **more).text
     calendar.call("delete_event", event_id=series, title="Standup", whole_series=True)
     assert (
         "was deleted already" in calendar.call("delete_event", event_id=series, title="Standup", whole_series=True).text
@@ -227,3 +230,39 @@ def test_the_reading_variant_cannot_write(api: FakeGoogle) -> None:
         assert sorted(server.tools) == [
             "find_free_times", "get_event", "list_calendars", "list_events", "propose_event",
         ]  # fmt: skip
+
+
+def test_an_event_that_changed_meanwhile_is_left_alone(calendar: ServerProcess, api: FakeGoogle) -> None:
+    id_ = api.calendar.add("Party", "2026-12-01T20:00", "2026-12-01T23:00", attendees=GUESTS)
+    event = {"event_id": id_, "title": "Party"}
+    # Google refuses the change if the version is another one.
+    api.faults = [Fault("PATCH", 412), Fault("DELETE", 412)]
+    for tool, more in (("update_event", {"location": "y"}), ("delete_event", {})):
+        assert "it was changed meanwhile" in calendar.call(tool, **event, **more).text
+
+
+def test_nobody_is_told_of_an_event_whose_guests_are_not_all_listed(calendar: ServerProcess, api: FakeGoogle) -> None:
+    id_ = api.calendar.add("Party", "2026-12-01T20:00", "2026-12-01T23:00", attendees=GUESTS, attendeesOmitted=True)
+    error = calendar.call("delete_event", event_id=id_, title="Party", tell=["grace@example.com"])
+    assert error.text.startswith("tell: the event has more attendees than Google lists")
+    assert not calendar.call("delete_event", event_id=id_, title="Party").is_error
+
+
+def test_a_series_keeps_its_own_time_zone(calendar: ServerProcess, api: FakeGoogle) -> None:
+    api.calendar.add_calendar("us@example.com", "US", zone="America/New_York")
+    id_ = api.calendar.add(
+        "Standup", "2026-12-01T09:00", "2026-12-01T09:15", calendar="us@example.com",
+        recurrence=["RRULE:FREQ=WEEKLY;COUNT=3"],
+    )  # fmt: skip
+    api.calendar.calendars["us@example.com"]["timeZone"] = "Europe/Berlin"
+    changed = calendar.call(
+        "update_event", event_id=id_, title="Standup", start="2026-12-01T10:00", end="2026-12-01T10:15", whole_series=True,
+        calendar_id="us@example.com",
+    )  # fmt: skip
+    assert (changed["event"]["start"], changed["event"]["time_zone"]) == ("2026-12-01T10:00-05:00", "America/New_York")
+
+
+def test_an_id_is_no_path(calendar: ServerProcess, api: FakeGoogle) -> None:
+    for fields in ({"event_id": ".."}, {"event_id": "x", "calendar_id": ".."}, {"event_id": "x", "calendar_id": "a/b"}):
+        assert calendar.call("delete_event", title="x", **fields).text.startswith("invalid arguments")
+    assert not api.journal

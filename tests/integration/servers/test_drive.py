@@ -233,13 +233,13 @@ def test_an_office_file_can_be_copied_as_a_readable_one(drive: ServerProcess, ap
     ("name", "kind", "content", "text"),
     [
         ("Plan.docx", "application/vnd.openxmlformats-officedocument.wordprocessingml.document", make_docx(),
-         "# Plan\n\nWe meet at eight\n| Tea | 3.5 |\n\n\nsharp\n\n[3 hidden passages left out]\n"),
+         "# Plan\n\nWe meet at eight!\n| Tea | 3.5 |\n\n| Name |\n\nBox\n\nsharp\n\n[10 hidden passages and 1 hidden row left out]\n"),
         ("Costs.xlsx", "application/octet-stream", make_xlsx(),
-         '## Costs\n\nTea,3.5\n\n"Cake, big",12\n\n[1 hidden sheet left out]\n'),
+         '## Costs\n\nTea,3.5\n\n"Cake, big",12\n\n[1 hidden column and 2 hidden cells and 1 hidden row and 1 hidden sheet left out]\n'),
         ("Party.pptx", "application/vnd.openxmlformats-officedocument.presentationml.presentation", make_pptx(),
-         "[slide 1]\nParty\nTea\nCake\n[notes] smile\n\n[1 hidden slide left out]\n"),
+         "[slide 1]\nParty\nTea\nCake\n[notes] smile\n\n[1 hidden shape and 2 hidden slides left out]\n"),
         ("Plan.odt", "application/vnd.oasis.opendocument.text", make_odt(),
-         "# Plan\n\nWe meet at eight\n\n[1 hidden passage left out]\n"),
+         "# Plan\n\nWe meet at eight\n\n[4 hidden passages and 1 hidden section left out]\n"),
     ],
 )  # fmt: skip
 def test_office_files_are_read_as_a_person_sees_them(
@@ -582,9 +582,11 @@ def test_a_document_that_changed_meanwhile_is_not_changed(drive: ServerProcess, 
     document = api.docs.add("doc-1", "We dance.")
     api.faults = [Fault("POST .*:batchUpdate", "drop", after=True)]  # done, but the answer is lost
     result = drive.call("append_to_document", file_id="doc-1", name="Plan's notes", text="Once.")
-    assert result.is_error
-    assert "not the latest revision" in result.text
+    assert "it is not known whether it was done" in result.text
     assert document["_text"] == "We dance.\nOnce."
+    api.faults = [Fault("POST .*:batchUpdate", "slow")]
+    document["revisionId"] = "r8"
+    assert not drive.call("append_to_document", file_id="doc-1", name="Plan's notes", text="Twice.").is_error
 
 
 def test_versions_are_listed_and_read(drive: ServerProcess, api: FakeGoogle) -> None:
@@ -618,7 +620,9 @@ def test_a_folder_is_shown_as_a_tree(drive: ServerProcess, api: FakeGoogle) -> N
         "Plan's notes  (id doc-1, document)",
     ]
     assert tree["count"] == 4
-    assert "deep.txt" not in drive.call("show_folder_tree", folder_id="folder-1", depth=1).text
+    flat = drive.call("show_folder_tree", folder_id="folder-1", depth=1)
+    assert ("deep.txt" in flat.text, flat["cut"]) == (False, True)
+    assert flat.text.endswith("[folders below level 1 are not opened]")
     shared = drive.call("show_folder_tree", folder_id="0ATeamDrive")
     assert shared["tree"] == "Team plan.md  (id shared-1, text/markdown)"
 

@@ -508,7 +508,7 @@ def test_a_search_reads_its_hits(gmail: ServerProcess, api: FakeGoogle) -> None:
     result = gmail.call("search_mail", query="", read=2)
     long_one, answer, *others = result["messages"]
     assert result["texts"] == {
-        answer["id"]: "At eight.",
+        answer["id"]: "At eight.\n[quotation cut]",
         long_one["id"]: ("word " * 400) + "\n[cut: read_message reads all of it]",
     }
     assert len(others) == 3
@@ -527,7 +527,23 @@ def test_a_conversation_is_read_for_a_summary(gmail: ServerProcess, api: FakeGoo
     )
     assert one.splitlines()[1:] == ["Shall we meet?", "[attachments: map.pdf (part_id 1)]"]
     assert one.startswith("[message 1] 2026-")
-    assert two.splitlines()[1:] == ["Yes."]
+    assert two.splitlines()[1:] == ["Yes.", "[quotation cut]"]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Look:\n\n---------- Forwarded message ---------\nFrom: a@b.example\n\nThe offer.",
+         "Look:\n\n---------- Forwarded message ---------\nFrom: a@b.example\n\nThe offer."),
+        ("Hi,\n\nOn Wed, Nov 18, 2026, Grace <g@example.com> wrote:\n\n> When?\n> Where?\n\nAt eight.",
+         "Hi,\n\nAt eight.\n[quotation cut]"),
+        ("Nothing is quoted here.", "Nothing is quoted here."),
+    ],
+    ids=["forward", "below", "none"],
+)  # fmt: skip
+def test_what_a_message_says_itself_is_not_cut(gmail: ServerProcess, api: FakeGoogle, text: str, shown: str) -> None:
+    id_ = api.gmail.add(make_mail("One", text))
+    assert gmail.call("search_mail", query="subject:One", read=1)["texts"] == {id_: shown}
 
 
 def test_unsubscribe_links_are_named_and_not_opened(gmail: ServerProcess, api: FakeGoogle) -> None:
@@ -602,7 +618,7 @@ def test_a_message_is_forwarded_with_chosen_files(gmail: ServerProcess, api: Fak
     )
     assert gmail.call("forward", **{**fields, "subject": "Other"}, **right).is_error
     result = gmail.call("forward", **fields, **right, files=["nothing.txt"])
-    assert result.text == ("files: the message has no attachment 'nothing.txt'; it has notes.txt, dot.png, invite.pdf")
+    assert result.text == ("files: the message has no attachment 'nothing.txt'; it has invite.pdf, dot.png, notes.txt")
     assert not api.gmail.sent
     result = gmail.call("forward", **fields, **right, files=["notes.txt", "dot.png"])
     assert result["attachments"] == ["notes.txt", "dot.png"]
@@ -617,6 +633,40 @@ def test_a_message_is_forwarded_with_chosen_files(gmail: ServerProcess, api: Fak
     assert [(file.get_filename(), file.get_content()) for file in message.iter_attachments()] == [
         ("notes.txt", "bring cake\n"), ("dot.png", PNG),
     ]  # fmt: skip
+
+
+def test_a_draft_from_another_address_says_so(gmail: ServerProcess, api: FakeGoogle) -> None:
+    fields = {"to": ["b@example.com"], "subject": "One", "body": "x"}
+    draft = gmail.call("create_draft", **fields, sender="team@example.com")
+    error = gmail.call("send_draft", draft_id=draft["draft_id"], **fields)
+    assert error.text == "not sent: sender of the draft is team@example.com"
+    gmail.call("send_draft", draft_id=draft["draft_id"], **fields, sender="Team@example.com")
+    assert str(last_sent_message(api)["From"]) == "The team <team@example.com>"
+
+
+def test_a_signature_has_no_notes(gmail: ServerProcess, api: FakeGoogle) -> None:
+    api.gmail.send_as[0]["signature"] = '<img alt="ACME" src="x.png"><a href="https://acme.example">acme</a>'
+    gmail.call("send_message", to=["b@example.com"], subject="One", body="Hi", signature=True)
+    assert last_sent_message(api).get_content().splitlines()[-1] == "acme (https://acme.example)"
+
+
+def test_a_file_that_is_not_clear_is_not_forwarded(gmail: ServerProcess, api: FakeGoogle) -> None:
+    message = EmailMessage()
+    message["From"], message["To"], message["Subject"] = "a@b.example", "ada@example.com", "Two"
+    message.set_content("see")
+    for text in ("one", "two"):
+        message.add_attachment(text.encode(), maintype="text", subtype="plain", filename="same.txt")
+    id_ = api.gmail.add(message.as_bytes())
+    result = gmail.call(
+        "forward",
+        message_id=id_,
+        to=["c@example.com"],
+        sender_of_original="a@b.example",
+        subject="Two",
+        files=["same.txt"],
+    )
+    assert result.text == "files: the message has 2 attachments named 'same.txt': forward it in Gmail"
+    assert not api.gmail.sent
 
 
 def test_a_draft_is_discarded(gmail: ServerProcess, api: FakeGoogle) -> None:
@@ -637,7 +687,7 @@ def test_labels_are_renamed_and_deleted(gmail: ServerProcess, api: FakeGoogle) -
         "a label 'Work' exists already; nothing was changed"
     )
     gmail.call("rename_label", name="fun", new_name="Parties")
-    assert gmail.call("rename_label", name="Fun", new_name="Parties")["name"] == "Parties"  # repeated
+    assert gmail.call("rename_label", name="Fun", new_name="Parties").text.startswith("no label is named 'Fun'")
     assert search_mail(gmail, "subject:Invitation")[0]["labels"] == ["INBOX", "UNREAD", "Parties"]
     assert "one of Gmail's own labels" in gmail.call("delete_label", name="INBOX").text
     gmail.call("delete_label", name="Parties")
@@ -676,9 +726,10 @@ def test_filters_are_created_listed_and_deleted(gmail: ServerProcess, api: FakeG
         stored["action"]["forward"] = "spy@example.com"  # set in Gmail: the tool has no such argument
         (listed,) = gmail.call("list_filters")["filters"]
         assert listed["actions"].endswith("forward to spy@example.com")
-        result = gmail.call("delete_filter", filter_id=listed["id"], matches="from: other@example.com")
-        assert result.text.endswith("; nothing was deleted")
-        gmail.call("delete_filter", filter_id=listed["id"], matches=listed["matches"])
+        seen = {"filter_id": listed["id"], "matches": listed["matches"], "actions": listed["actions"]}
+        for wrong in ({"matches": "from: other@example.com"}, {"actions": "archive"}):
+            assert gmail.call("delete_filter", **seen | wrong).text.endswith("; nothing was deleted")
+        gmail.call("delete_filter", **seen)
         assert not api.gmail.filters
     finally:
         api.tokens[TOKEN].discard(f"{AUTH}gmail.settings.basic")

@@ -284,6 +284,8 @@ def test_rows_and_columns_are_inserted_and_deleted(sheets: ServerProcess, api: F
     error = sheets.call("delete_rows_or_columns", **BOOK, range="Costs!A1:B2")
     assert error.text == "'Costs!A1:B2' is neither rows, such as Sheet1!5:7, nor columns, such as Sheet1!B:C"
     assert sheets.call("delete_rows_or_columns", **BOOK | {"title": "Other"}, range="2:2").is_error
+    error = sheets.call("insert_rows_or_columns", **BOOK, range="Costs!996:1005")
+    assert error.text == "'Costs!996:1005' ends beyond the sheet, which has 1000 rows"
     assert len(cells(api)) == 4
 
 
@@ -306,11 +308,12 @@ def test_sheets_are_renamed_moved_copied_and_deleted(sheets: ServerProcess, api:
     assert sheet_titles(sheets) == ["Copy", "My sheet's", "Spending"]
     assert sheets.call("move_sheet", **BOOK, sheet="Copy", position=4).text == "position: the spreadsheet has 3 sheets"
     api.sheets.add("other", "Other", {"Only": [["x"]]})
-    sheets.call("copy_sheet", **BOOK, sheet="Spending", new_name="From the budget", target_spreadsheet_id="other")
+    other = {"target_spreadsheet_id": "other", "target_title": "Other"}
+    sheets.call("copy_sheet", **BOOK, sheet="Spending", new_name="From the budget", **other)
+    assert sheets.call("copy_sheet", **BOOK, sheet="Copy", new_name="x", **other | {"target_title": "Mine"}).is_error
+    assert sheets.call("copy_sheet", **BOOK, sheet="Copy", new_name="x", target_spreadsheet_id="other").is_error
     assert sheet_titles(sheets, "other") == ["Only", "From the budget"]
-    assert sheets.call(
-        "copy_sheet", **BOOK, sheet="Copy", new_name="Only", target_spreadsheet_id="other"
-    ).text.endswith("nothing was copied")
+    assert sheets.call("copy_sheet", **BOOK, sheet="Copy", new_name="Only", **other).text.endswith("nothing was copied")
     sheets.call("delete_sheet", **BOOK, sheet="Copy")
     assert sheet_titles(sheets) == ["My sheet's", "Spending"]
     sheets.call("delete_sheet", **BOOK, sheet="Spending")
@@ -319,6 +322,15 @@ def test_sheets_are_renamed_moved_copied_and_deleted(sheets: ServerProcess, api:
     assert sheets.call("delete_sheet", **BOOK, sheet="Nope").text == (
         "no sheet is named 'Nope'; the spreadsheet has: My sheet's"
     )
+
+
+def test_a_sheets_name_that_looks_like_a_range_is_ambiguous(sheets: ServerProcess, api: FakeGoogle) -> None:
+    api.sheets.add("odd", "Odd", {"Sheet1": [["a"], ["b"]], "Sheet1!1:1": [["c"]]})
+    error = sheets.call("clear_range", spreadsheet_id="odd", title="Odd", range="Sheet1!1:1")
+    assert error.text == "'Sheet1!1:1' is ambiguous: write 'Sheet1!1:1' for the sheet, or 'Sheet1'!1:1"
+    sheets.call("clear_range", spreadsheet_id="odd", title="Odd", range="'Sheet1'!1:1")
+    assert read_rows(sheets, "odd", "Sheet1") == [[], ["b"]]
+    assert read_rows(sheets, "odd", "'Sheet1!1:1'") == [["c"]]
 
 
 def test_several_ranges_are_written_or_none(sheets: ServerProcess, api: FakeGoogle) -> None:

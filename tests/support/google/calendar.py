@@ -37,7 +37,7 @@ class FakeCalendar:
         people = {"email": OWNER, "self": True}
         self.events[calendar][id_] = {
             "kind": "calendar#event", "id": id_, "status": "confirmed", "summary": summary,
-            "htmlLink": f"https://www.google.com/calendar/event?eid={id_}", "eventType": "default",
+            "htmlLink": f"https://www.google.com/calendar/event?eid={id_}", "eventType": "default", "etag": '"1"',
             "start": _moment(start, zone), "end": _moment(end, zone), "organizer": people, **fields,
         }  # fmt: skip
         return id_
@@ -64,6 +64,8 @@ class FakeCalendar:
         if match[2] is None:
             return Response(self._list(calendar, request) if is_read else self._create(calendar, request))
         event = self._find(calendar, match[2])
+        if (wanted := request.headers.get("If-Match")) and wanted != event["etag"]:
+            raise ApiError(412, "Precondition Failed", reason="conditionNotMet")
         match request.method:
             case "GET":
                 return Response(event)
@@ -132,7 +134,7 @@ class FakeCalendar:
         conference = body.pop("conferenceData", None)
         if conference and request.param("conferenceDataVersion") != "1":
             raise ApiError(400, "Invalid conference version.", reason="invalid")
-        event = {"kind": "calendar#event", "id": id_, "status": "confirmed", "organizer": {"email": OWNER, "self": True},
+        event = {"kind": "calendar#event", "id": id_, "etag": '"1"', "status": "confirmed", "organizer": {"email": OWNER, "self": True},
                  "htmlLink": f"https://www.google.com/calendar/event?eid={id_}", **body}  # fmt: skip
         event["attendees"] = [{"responseStatus": "needsAction", **item} for item in body.get("attendees", ())]
         if not event["attendees"]:
@@ -158,6 +160,7 @@ class FakeCalendar:
             changed[name] = {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
         for name in ("start", "end"):
             changed[name] = {key: value for key, value in changed[name].items() if value is not None}
+        changed["etag"] = f'"{int(event["etag"].strip(chr(34))) + 1}"'
         self.events[calendar][event["id"]] = changed
         self._tell("update", changed, request, event)
         return changed
@@ -168,6 +171,8 @@ class FakeCalendar:
             self.told.append((kind, sorted({item["email"] for item in people if not item.get("self")})))
 
     def _query_busy(self, body: dict[str, Any]) -> dict[str, Any]:
+        if len(body["items"]) > 50:
+            raise ApiError(400, "Too many calendars.", reason="tooManyCalendarsRequested")
         calendars: dict[str, Any] = {}
         zone = ZoneInfo(body["timeZone"])
         start, end = (datetime.fromisoformat(body[name]) for name in ("timeMin", "timeMax"))

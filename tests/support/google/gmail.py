@@ -281,7 +281,8 @@ class FakeGmail:
         thread_id, parsed = body.get("threadId"), email.message_from_bytes(raw)
         if not thread_id:
             return None
-        subjects = {_base_subject(message["_parsed"]) for message in self._get_thread(thread_id)}
+        others = [message for message in self.messages.values() if message["threadId"] == thread_id]
+        subjects = {_base_subject(message["_parsed"]) for message in others}
         return (
             thread_id if _base_subject(parsed) in subjects and parsed["In-Reply-To"] and parsed["References"] else None
         )
@@ -297,9 +298,8 @@ class FakeGmail:
         if not email.message_from_bytes(raw)["To"]:
             raise ApiError(400, "Recipient address required", reason="invalidArgument")
         self.sent.append(raw)
-        id_ = self.add(
-            b"From: Ada <ada@example.com>\r\n" + raw, labels=("SENT",), thread=self._choose_thread(body, raw)
-        )
+        author = b"" if email.message_from_bytes(raw)["From"] else b"From: Ada <ada@example.com>\r\n"
+        id_ = self.add(author + raw, labels=("SENT",), thread=self._choose_thread(body, raw))
         return {"id": id_, "threadId": self.messages[id_]["threadId"], "labelIds": ["SENT"]}
 
     def _save_draft(self, body: dict[str, Any], id_: str | None = None, raw: bytes | None = None) -> dict[str, Any]:

@@ -124,6 +124,14 @@ def test_what_a_server_defers_is_searched_and_the_rest_is_offered() -> None:
     assert not without.searched
 
 
+def test_a_limit_that_is_learnt_later_holds_with_deferred_tools() -> None:
+    tools = [*many_tools(20), *deferred_tools(30)]
+    used = tuple(tool.qualified_name for tool in tools[20:30])
+    first = select(tools, used=used)
+    assert len(first.offered) == 32
+    assert len(select(tools, used=used, before=first, max_tools=25).offered) <= 25
+
+
 def test_deferred_tools_are_offered_if_a_search_costs_more_or_nothing_is_searched() -> None:
     small = many_tools(2, "mail", deferred=True)
     assert [tool.name for tool in select(small).offered] == [tool.name for tool in sorted(small, key=lambda t: t.name)]

@@ -159,7 +159,7 @@ def _format_page(page: CommentPage) -> str:
         lines += [f"    {line}" for line in comment.text.splitlines()]
         for reply in comment.replies:
             action = f" [{reply.action}]" if reply.action else ""
-            lines.append(f"    - {reply.author}{action}: {to_one_line(reply.text, MAX_TEXT)}")
+            lines.append(f"    - {reply.author}{action}: {to_one_line(reply.text, MAX_TEXT)}".removesuffix(": "))
     for suggestion in page.suggestions or ():
         lines.append(f"suggestion {suggestion.id} by {suggestion.author or 'unknown'}: {suggestion.text}")
     lines += [f"[{page.note}]"] if page.note else []

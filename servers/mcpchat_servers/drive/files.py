@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 
 from mcpchat_servers.google.display_names import to_one_line
 from mcpchat_servers.google.ids import parse_file_id
+from mcpchat_servers.google.media_types import OFFICE_KINDS
 
 GOOGLE_APPS = "application/vnd.google-apps."
 FOLDER = f"{GOOGLE_APPS}folder"
@@ -169,7 +170,7 @@ def format_files(page: FilePage) -> str:
     """Format a page for the model: one line per file. The structured content has all fields."""
     lines = []
     for file in page.files:
-        kind = file.media_type.removeprefix(GOOGLE_APPS)
+        kind = shorten_type(file.media_type)
         facts = [
             f"id {file.id}",
             kind,
@@ -185,6 +186,11 @@ def format_files(page: FilePage) -> str:
     if page.next_cursor:
         lines.append(f"[more: cursor={page.next_cursor}]")
     return "\n".join(lines) or "nothing found"
+
+
+def shorten_type(media_type: str) -> str:
+    """Return a short name for the type of a file in a list."""
+    return OFFICE_KINDS.get(media_type, media_type.removeprefix(GOOGLE_APPS))
 
 
 def parse_file(raw: Mapping[str, Any]) -> File:

@@ -28,7 +28,6 @@ from mcpchat_servers.drive.files import (
     EXPORT_FORMATS,
     FILE_FIELDS,
     FOLDER,
-    GOOGLE_APPS,
     ExportFormat,
     File,
     FileDetails,
@@ -40,6 +39,7 @@ from mcpchat_servers.drive.files import (
     parse_file,
     parse_size,
     quote_value,
+    shorten_type,
 )
 from mcpchat_servers.drive.server import server
 from mcpchat_servers.google.api import Params
@@ -229,7 +229,7 @@ async def _fetch_all(session: Session, terms: str, limit: int) -> tuple[list[Fil
 def _format_tree(children: Mapping[str, Sequence[File]], parent: str, indent: str) -> Iterator[str]:
     for file in children.get(parent, ()):
         is_folder = file.media_type == FOLDER
-        kind = "" if is_folder else f", {file.media_type.removeprefix(GOOGLE_APPS)}"
+        kind = "" if is_folder else f", {shorten_type(file.media_type)}"
         yield f"{indent}{to_one_line(file.name)}{'/' if is_folder else ''}  (id {file.id}{kind})"
         if is_folder and len(indent) < 40:
             yield from _format_tree(children, file.id, f"{indent}  ")

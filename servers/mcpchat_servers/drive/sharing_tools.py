@@ -41,7 +41,9 @@ Whom = Annotated[
 ]
 Expiry = Annotated[
     str | None,
-    Field(description='For an address: when the access ends, a date or a time; "never" removes it.', max_length=40),
+    Field(
+        description='For an address: when the access ends, a date or a time (UTC); "never" removes it.', max_length=40
+    ),
 ]
 
 

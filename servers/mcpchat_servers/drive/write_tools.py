@@ -142,7 +142,7 @@ async def create_folder(
     return build_result(parse_file(created))
 
 
-@server.write_tool("Move a file", idempotent=True)
+@server.write_tool("Move a file", destructive=True, idempotent=True)
 async def move_file(
     ctx: Ctx, file_id: FileId, name: CurrentName, folder_id: FolderId
 ) -> Annotated[CallToolResult, File]:

@@ -348,6 +348,15 @@ def format_headers(message: Message) -> str:
     return "\n".join(f"{name}: {value}" for name, value in lines if value)
 
 
+def format_extras(raw: Raw) -> list[str]:
+    """Return a line for the attachments of a message and one for where a newsletter is cancelled, if it has such."""
+    files = [parse_attachment(part) for part in iter_parts(raw) if is_attachment(part)]
+    names = ", ".join(f"{file.name} (part_id {file.part_id})" for file in files[:MAX_LISTED_ITEMS])
+    links = find_unsubscribe_links(raw)
+    lines = [f"[attachments: {names}]"] if names else []
+    return [*lines, *([f"[unsubscribe: {' or '.join(links)}]"] if links else [])]
+
+
 def format_brief(number: int, message: Message, text: str) -> str:
     """Format a message of a conversation for a summary: one line of headers, its text, its attachments' names."""
     lines = [

@@ -208,7 +208,7 @@ def check_reply_subject(requested: str | None, original: str) -> str:
         _REPLY_PREFIX.sub("", requested.strip()).lower(), _REPLY_PREFIX.sub("", expected).lower()
     ):
         raise ToolError(
-            f"subject: a reply keeps its conversation's subject, {expected!r}: omit it, or write a new message"
+            f"subject: a reply keeps its conversation's subject, {expected!r}: give this, or write a new message"
         )
     return expected
 

@@ -32,6 +32,7 @@ from mcpchat_servers.gmail.message_parser import (
     find_reply_recipients,
     find_unsubscribe_links,
     format_brief,
+    format_extras,
     format_headers,
     format_messages,
     nested_payload,
@@ -163,8 +164,15 @@ async def _read_beginnings(session: Session, raws: Sequence[Raw]) -> list[str]:
         return []
     texts = await cut_quotations(await _read_bodies(session, raws))
     return [
-        text if len(text) <= MAX_HIT_LENGTH else f"{text[:MAX_HIT_LENGTH]}\n[cut: read_message reads all of it]"
-        for text in texts
+        "\n".join(
+            [
+                text
+                if len(text) <= MAX_HIT_LENGTH
+                else f"{text[:MAX_HIT_LENGTH]}\n[cut: read_message reads all of it]",
+                *format_extras(raw),
+            ]
+        )
+        for raw, text in zip(raws, texts, strict=True)
     ]
 
 

@@ -72,6 +72,7 @@ class WriteResult(BaseModel):
     bcc: list[str] | None = None
     subject: str
     attachments: Annotated[list[str] | None, Field(description="Their names.")] = None
+    not_forwarded: Annotated[list[str] | None, Field(description="Files of the original that were not sent.")] = None
 
 
 class DiscardResult(BaseModel):
@@ -200,7 +201,8 @@ async def send_draft(
     ):
         if stated != actual:
             actual_text = actual if isinstance(actual, str) else ", ".join(sorted(actual))
-            raise ToolError(f"not sent: {field_name} of the draft is {actual_text[:500] or 'empty'}")
+            hint = f" (read_message {raw['id']} gives it)" if field_name == "body" else ""
+            raise ToolError(f"not sent: {field_name} of the draft is {actual_text[:500] or 'empty'}{hint}")
     response = await session.api.change(
         "POST", f"{USER_PATH}/drafts/send", {"id": draft_id}, what=f"the draft {draft_id}", retryable=False
     )
@@ -323,7 +325,10 @@ async def forward(
     )
     data = await compose_message(session, message, None)
     response = await deliver(ctx, "POST", f"{USER_PATH}/messages/send", data, None, "the message")
-    return build_result(_build_write_result(message, response))
+    result = _build_write_result(message, response)
+    names = [parse_attachment(part).name for part in iter_parts(raw) if is_attachment(part)]
+    result.not_forwarded = [name for name in names if name not in (files or ())] or None
+    return build_result(result)
 
 
 @server.write_tool("Discard a draft", destructive=True, idempotent=True, deferred=True)

@@ -354,7 +354,15 @@ def _remove_limits(schema: dict[str, Any]) -> dict[str, Any]:
 def _describe_invalid_arguments(name: str, error: ValidationError) -> str:
     """Format pydantic's errors without its documentation URLs and without the passed values."""
     problems = [
-        f"{'.'.join(str(step) for step in problem['loc'])}: {problem['msg']}"
+        f"{'.'.join(str(step) for step in problem['loc'])}: {_describe_problem(problem)}"
         for problem in error.errors(include_url=False, include_input=False)
     ]
     return f"invalid arguments for {name}: {'; '.join(problems[:10])}"
+
+
+def _describe_problem(problem: Mapping[str, Any]) -> str:
+    """Return pydantic's words, but not a regular expression."""
+    if problem["type"] != "string_pattern_mismatch":
+        return str(problem["msg"])
+    pattern = str(problem.get("ctx", {}).get("pattern", ""))
+    return "expected an address such as ada@example.com" if "+@[" in pattern else "no such value is possible here"

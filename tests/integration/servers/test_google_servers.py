@@ -101,7 +101,8 @@ def test_tool_annotations(processes: dict[str, ServerProcess]) -> None:
     }
     assert sorted(name for name, hint in hints.items() if hint["destructiveHint"]) == [
         "calendar.answer_event", "calendar.create_event", "calendar.delete_event", "calendar.update_event",
-        "drive.add_comment", "drive.change_access", "drive.decide_suggestion", "drive.replace_in_document",
+        "drive.add_comment", "drive.change_access", "drive.decide_suggestion", "drive.move_file",
+        "drive.replace_in_document",
         "drive.reply_to_comment", "drive.share_file", "drive.trash_file", "drive.unshare_file", "drive.update_file", "gmail.create_filter",
         "gmail.delete_filter", "gmail.delete_label", "gmail.discard_draft", "gmail.forward", "gmail.reply", "gmail.send_draft",
         "gmail.send_message", "gmail.trash", "gmail.update_draft", "sheets.clear_range", "sheets.delete_rows_or_columns",

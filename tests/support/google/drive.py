@@ -151,7 +151,7 @@ class FakeDrive:
         match = re.fullmatch(r"/files/([^/]+)(?:/(export|copy|permissions)(?:/([^/]+))?)?", path)
         if match is None:
             raise ApiError(404, "Not Found", reason="notFound")
-        file = self._get_file(request, match[1])
+        file = self._get_file(request, match[1], any_drive=match[2] == "export")  # it has no such parameter
         match request.method, match[2]:
             case "GET", None if request.param("alt") == "media":
                 return self._get_media(request, file)
@@ -350,6 +350,10 @@ class FakeDrive:
         body = request.json()
         if not file["capabilities"]["canShare"]:
             raise ApiError(403, "The user does not have permission to share.", reason="insufficientFilePermissions")
+        for other in file["permissions"]:
+            if other["type"] == body["type"] == "anyone":  # there is only one
+                other |= body
+                return Response(_without_notes(other))
         permission = {"id": str(len(file["permissions"]) + 1), **body}
         permission["_mailed"] = request.param("sendNotificationEmail")
         file["permissions"].append(permission)

@@ -232,7 +232,10 @@ class FakeSheets:
     def _find_replace(self, book: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
         where = body.get("range")
         pattern = body["find"] if body["searchByRegex"] else re.escape(body["find"])
-        regex = re.compile(f"^{pattern}$" if body["matchEntireCell"] else pattern, 0 if body["matchCase"] else re.I)
+        try:
+            regex = re.compile(f"^{pattern}$" if body["matchEntireCell"] else pattern, 0 if body["matchCase"] else re.I)
+        except re.error as error:
+            raise ApiError(400, f"Invalid requests[0].findReplace: Invalid regular expression: {error}") from None
         occurrences = changed = 0
         for sheet in book["_sheets"].values():
             if where is not None and sheet["id"] != where["sheetId"]:

@@ -11,7 +11,6 @@ from pydantic import BaseModel, Field
 from mcpchat_servers.gmail.api_calls import (
     USER_PATH,
     extract_attachment_text,
-    fetch_draft,
     fetch_message,
     fetch_summaries,
     find_attachment_part,
@@ -39,6 +38,7 @@ from mcpchat_servers.gmail.message_parser import (
     parse_attachment,
     parse_message,
 )
+from mcpchat_servers.gmail.outgoing import fetch_draft
 from mcpchat_servers.gmail.server import MessageId, PartId, ThreadId, server
 from mcpchat_servers.google.server import Ctx, Cursor, Limit, Offset, Session, build_result, get_session
 from mcpchat_servers.google.text_extraction import IMAGE_TYPES, PAGE_LENGTH, cut_quotations, take_excerpt

@@ -9,16 +9,8 @@ from pydantic import BaseModel, Field
 
 from mcpchat_servers.gmail.api_calls import (
     USER_PATH,
-    OutgoingMessage,
-    compose_message,
-    deliver,
-    fetch_draft,
-    fetch_files,
     fetch_message,
-    fetch_original,
-    fetch_quotation,
     get_own_address,
-    quote_message,
     read_body,
 )
 from mcpchat_servers.gmail.message_parser import (
@@ -34,6 +26,16 @@ from mcpchat_servers.gmail.mime_builder import (
     check_forward_subject,
     check_reply_subject,
     parse_recipient,
+)
+from mcpchat_servers.gmail.outgoing import (
+    OutgoingMessage,
+    compose_message,
+    deliver,
+    fetch_draft,
+    fetch_files,
+    fetch_original,
+    fetch_quotation,
+    quote_message,
 )
 from mcpchat_servers.gmail.server import DraftId, MessageId, server
 from mcpchat_servers.google.display_names import is_same_name, normalize_text

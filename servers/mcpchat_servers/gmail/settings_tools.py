@@ -10,10 +10,12 @@ from pydantic import BaseModel, Field
 from mcpchat_servers.gmail.api_calls import (
     USER_PATH,
     Label,
-    SendAs,
     fetch_label_names,
-    fetch_send_as,
     find_label_id,
+)
+from mcpchat_servers.gmail.outgoing import (
+    SendAs,
+    fetch_send_as,
     is_verified,
     read_signature,
 )

@@ -147,17 +147,26 @@ def config_file(
     return config
 
 
+NamedServers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--mcp",
+        metavar="NAME=TARGET",
+        help="Add a server for this run: NAME=URL, NAME='COMMAND ARGS', or another client's FILE.json. Repeatable.",
+    ),
+]
+
+
+@with_options(path=config_file)
+def config_and_named_servers(path: Path | None, mcp: NamedServers = None) -> ConfigChoice:
+    """The config file that is named, and the servers that are added."""
+    return ConfigChoice(path, tuple(mcp or ()))
+
+
 @with_options(path=config_file)
 def config_and_servers(
     path: Path | None,
-    mcp: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--mcp",
-            metavar="NAME=TARGET",
-            help="Add a server for this run: NAME=URL, NAME='COMMAND ARGS', or another client's FILE.json. Repeatable.",
-        ),
-    ] = None,
+    mcp: NamedServers = None,
     keep: Annotated[
         str | None,
         typer.Option("--keep", metavar="TIME", help="Keep servers until they were idle for so long, as in 10m."),

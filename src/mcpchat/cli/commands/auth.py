@@ -11,7 +11,7 @@ import typer
 from mcpchat.auth.service import AuthService
 from mcpchat.cli.lazy_group import CommandGroup
 from mcpchat.cli.mcp_session import terminal_user
-from mcpchat.cli.options import TextOrJson, choice, config_and_servers, config_file, with_options
+from mcpchat.cli.options import TextOrJson, choice, config_and_named_servers, config_file, with_options
 from mcpchat.cli.output import print_table, write_json
 from mcpchat.cli.runtime import build_context, build_context_at, run_async
 from mcpchat.config.named_servers import find_named_server, is_address
@@ -38,7 +38,7 @@ def root() -> None:
 
 
 @app.command()
-@with_options(config=config_and_servers)
+@with_options(config=config_and_named_servers)
 def login(
     config: ConfigChoice,
     name: Annotated[

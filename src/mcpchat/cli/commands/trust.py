@@ -10,7 +10,7 @@ import typer
 
 from mcpchat.cli.lazy_group import CommandGroup
 from mcpchat.cli.mcp_session import discard, open_servers, require_running, require_server, restrict_to, terminal_user
-from mcpchat.cli.options import TextOrJson, config_and_servers, config_file, with_options
+from mcpchat.cli.options import TextOrJson, config_and_named_servers, config_file, with_options
 from mcpchat.cli.output import write_json
 from mcpchat.cli.project_trust import ask_trust
 from mcpchat.cli.runtime import build_context, build_context_at, run_async
@@ -112,7 +112,7 @@ def _find_file(config: Path | None) -> Path:
 
 
 @app.command()
-@with_options(config=config_and_servers)
+@with_options(config=config_and_named_servers)
 def review(
     config: ConfigChoice,
     server: Annotated[str, typer.Argument(metavar="NAME | URL", help="The server.")],

@@ -532,7 +532,8 @@ def parse(text: str, name: str) -> Config:
     try:
         table = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        reason, match = str(error), re.search(r"at line (\d+)", str(error))
+        match = re.search(r"at line (\d+)", str(error))
+        reason = re.sub(r"\s*\(at [^()]*\)$", "", str(error))
         if text.lstrip().startswith("{") or '"mcpServers"' in text:
             raise ConfigError(
                 f"{name}: this is JSON, and the config is TOML",

@@ -84,6 +84,17 @@ class Catalog(Struct, frozen=True, kw_only=True):
     notices: tuple[str, ...] = ()
 
 
+def describe_offers(catalog: Catalog) -> str:
+    """What a server lists, as ``14 tools, 1 prompt``; empty if nothing."""
+    counts = (
+        (len(catalog.tools), "tool"),
+        (len(catalog.resources), "resource"),
+        (len(catalog.templates), "resource template"),
+        (len(catalog.prompts), "prompt"),
+    )
+    return ", ".join(f"{count} {kind}{'s' * (count != 1)}" for count, kind in counts if count)
+
+
 def rename_catalog(catalog: Catalog, server: str) -> Catalog:
     """The catalog as that of the server of this name: another entry of the config may be the same server."""
 

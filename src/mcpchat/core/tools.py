@@ -145,7 +145,10 @@ def parse_arguments(text: str) -> dict[str, Any]:
         except ValueError as error:
             value = _parse_python_literal(written)
             if value is None:
-                raise InvalidArguments(f"the arguments are not valid JSON: {error}") from error
+                reason = str(error)
+                if isinstance(error, json.JSONDecodeError):
+                    reason = f"{error.msg}, at character {error.pos + 1}"
+                raise InvalidArguments(f"the arguments are not valid JSON: {reason}") from error
         except RecursionError as error:
             raise InvalidArguments("the arguments are nested too deeply") from error
     if value is None:

@@ -11,7 +11,7 @@ from pathlib import PurePath
 
 from mcpchat.config.schema import ServerConfig
 from mcpchat.config.validation import REFERENCE
-from mcpchat.core.catalog import Catalog
+from mcpchat.core.catalog import Catalog, describe_offers
 from mcpchat.core.protocols import ServerStatus
 from mcpchat.doctor.check import Check, Subject
 from mcpchat.errors import McpChatError, ServerError, SignInNeeded
@@ -142,7 +142,11 @@ def _describe_failure(subject: Subject, name: str, error: McpChatError) -> Check
     if isinstance(error, SignInNeeded):
         return subject.wrong("sign-in", error.message, error.hint or f"mcpchat auth login {name}", error.exit_code)
     log = error.log if isinstance(error, ServerError) else ()
-    lines = [error.message.removeprefix(f"{name}: "), *(f"  {one_line(line, 200)}" for line in log[-_LOG_LINES:])]
+    message = error.message.removeprefix(f"{name}: ")
+    tail = [one_line(line, 200) for line in log[-_LOG_LINES:]]
+    if tail and message.rstrip().endswith(tail[-1]):
+        tail.pop()  # the message ends in it
+    lines = [message, *(f"  {line}" for line in tail)]
     return subject.wrong("start", "\n".join(lines), error.hint or f"mcpchat servers logs {name}", error.exit_code)
 
 
@@ -163,20 +167,11 @@ def _check_running(
 
 
 def _check_lists(subject: Subject, name: str, catalog: Catalog, seconds: float) -> Iterator[Check]:
-    counts = [
-        f"{len(items)} {kind}"
-        for items, kind in (
-            (catalog.tools, "tools"),
-            (catalog.resources, "resources"),
-            (catalog.templates, "resource templates"),
-            (catalog.prompts, "prompts"),
-        )
-        if items
-    ]
-    if not counts:
+    offers = describe_offers(catalog)
+    if not offers:
         yield subject.warning("lists", "it offers nothing", f"mcpchat servers logs {name}")
     else:
-        yield subject.ok("lists", f"{', '.join(counts)}, {seconds:.1f} s")
+        yield subject.ok("lists", f"{offers}, {seconds:.1f} s")
     for notice in catalog.notices:
         yield subject.warning("lists", notice)
 

@@ -26,6 +26,7 @@ from mcpchat.config.schema import ServerConfig
 from mcpchat.config.stored_secrets import StoredSecrets
 from mcpchat.config.validation import semantic_problems
 from mcpchat.core.accounts import format_duration
+from mcpchat.core.catalog import describe_offers
 from mcpchat.core.protocols import ServerStatus
 from mcpchat.errors import McpChatError, ServerError, SignInNeeded, UsageError
 from mcpchat.mcp.kept_servers import KeptServer, keeper_folder, list_kept, stop_kept
@@ -321,7 +322,7 @@ async def _try_server(config: Path | None, name: str) -> int:
         sys.stderr.write(f"  {sanitize(error.hint)}\n" if error and error.hint else "")
         sys.stderr.write(f"  mcpchat servers logs {name} shows more; mcpchat servers remove {name} removes it\n")
     else:
-        sys.stderr.write(f"it offers {tables.describe_offers(catalog) or 'nothing'}; mcpchat tools {name} lists them\n")
+        sys.stderr.write(f"it offers {describe_offers(catalog) or 'nothing'}; mcpchat tools {name} lists them\n")
     return 0
 
 

@@ -10,7 +10,7 @@ from rich.text import Text
 from mcpchat.config.schema import AgentConfig
 from mcpchat.core.accounts import AccountStatus, format_duration, format_scopes
 from mcpchat.core.call_record import CallRecord
-from mcpchat.core.catalog import Catalog, Prompt, Resource, ResourceTemplate
+from mcpchat.core.catalog import Catalog, Prompt, Resource, ResourceTemplate, describe_offers
 from mcpchat.core.protocols import ServerStatus
 from mcpchat.core.server_task import ServerTask
 from mcpchat.core.threads import Thread
@@ -110,17 +110,6 @@ def prompt_table(items: Sequence[Prompt]) -> RenderableType:
         description = prompt.description or prompt.title
         table.add_row(one_line(prompt.label, 100), one_line(arguments, 100), one_line(description, 200))
     return table
-
-
-def describe_offers(catalog: Catalog) -> str:
-    """``14 tools, 1 prompt``: what a server lists; empty if nothing."""
-    counts = (
-        (len(catalog.tools), "tool"),
-        (len(catalog.resources), "resource"),
-        (len(catalog.templates), "resource template"),
-        (len(catalog.prompts), "prompt"),
-    )
-    return ", ".join(f"{count} {kind}{'s' * (count != 1)}" for count, kind in counts if count)
 
 
 def server_details(status: ServerStatus, catalog: Catalog, *, endpoint: str, tool_globs: str, log: str) -> Table:

@@ -136,6 +136,8 @@ def _protected_paths(context: RunContext) -> list[Path]:
 
 def tool_filter(agent: AgentConfig) -> Callable[[ToolSpec], bool]:
     """Return a predicate: whether the agent's globs match a tool."""
+    if "*" in agent.tools:
+        return lambda spec: True
     return lambda spec: any(glob_matches(glob, spec.qualified_name) for glob in agent.tools)
 
 

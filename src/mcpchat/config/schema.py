@@ -269,6 +269,8 @@ class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     def exposes(self, tool: str) -> bool:
         """Whether ``tools`` and ``exclude`` let the model use this tool."""
+        if self.tools == ("*",) and not self.exclude:  # as it is for nearly all servers, some with thousands of tools
+            return True
         return any(fnmatchcase(tool, glob) for glob in self.tools) and not any(
             fnmatchcase(tool, glob) for glob in self.exclude
         )

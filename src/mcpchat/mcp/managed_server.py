@@ -721,14 +721,11 @@ class ManagedServer:
     def _apply_catalog(self, catalog: Catalog) -> None:
         """Keep the catalog; its tools that the config exposes get this server's name, trust and account."""
         trusted = self.config.trust or self.config.is_bundled
+        own = (self.name, trusted, self.config.account or "", catalog.info.title)
         exposed = [
-            replace(
-                tool,
-                server=self.name,
-                trusted=trusted,
-                account=self.config.account or "",
-                server_title=catalog.info.title,
-            )
+            tool
+            if (tool.server, tool.trusted, tool.account, tool.server_title) == own
+            else replace(tool, server=own[0], trusted=own[1], account=own[2], server_title=own[3])
             for tool in catalog.tools
             if self.config.exposes(tool.name)
         ]

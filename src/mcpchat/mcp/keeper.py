@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 _CHUNK = 65536
 _MAX_PENDING = 64 * 2**20  # bytes that wait for one reader; a client that lets more wait is dropped
+_PAUSE_PENDING = 16 * 2**20  # bytes that wait for a client that reads: the server waits for it then
+_PATIENCE = 3.0  # seconds in which such a client reads something; otherwise nobody waits for it
 _MAX_CLIENTS = 64
 _MAX_OPEN = 10_000  # requests of one client, and of the server
 _MAX_STDERR = 65536  # bytes of stderr that are kept for the next client
@@ -115,6 +117,7 @@ class Writer:
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self.pending = bytearray()
+        self.last_read = time.monotonic()  # when the reader took something, or began
 
     def write(self) -> bool:
         """Write what the reader takes now. Returns False if it has gone."""
@@ -122,6 +125,7 @@ class Writer:
             while self.pending:
                 count = os.write(self.fd, self.pending[:_CHUNK])
                 del self.pending[:count]
+                self.last_read = time.monotonic()
         except BlockingIOError:
             pass
         except OSError:
@@ -166,6 +170,7 @@ class Keeper:
         self._waiting_greetings: list[tuple[Client, Any]] = []  # clients and ids that wait for it
         self._stderr = bytearray()
         self._ending = False
+        self._is_paused = False  # whether the server's output waits for a client that reads slowly
         self._is_read = False  # whether a client has come, and the server's output is read
 
     # Start and end.
@@ -250,9 +255,27 @@ class Keeper:
             wait = next_check - now
             if not self._clients:
                 wait = min(wait, self._last_used + idle - now)
+            if self._is_paused:
+                wait = min(wait, _PATIENCE / 10)
             for key, mask in self._selector.select(max(0.0, wait)):
                 key.data(mask)
+            if self._is_paused:
+                self._regulate()
         self._end()
+
+    def _regulate(self) -> None:
+        """Read nothing of the server while much waits for a client that reads: none is dropped for its speed."""
+        now = time.monotonic()
+        is_slow = any(
+            len(client.writer.pending) > _PAUSE_PENDING and now - client.writer.last_read < _PATIENCE
+            for client in self._clients.values()
+        )
+        if is_slow and not self._is_paused and self._stdout in self._selector.get_map():
+            self._selector.unregister(self._stdout)
+            self._is_paused = True
+        elif not is_slow and self._is_paused:
+            self._selector.register(self._stdout, selectors.EVENT_READ, self._read_stdout)
+            self._is_paused = False
 
     def _owns_socket(self) -> bool:
         try:
@@ -387,6 +410,8 @@ class Keeper:
             return
         events = selectors.EVENT_READ | (selectors.EVENT_WRITE if client.writer.pending else 0)
         self._selector.modify(client.connection, events, lambda mask: self._serve(client, mask))
+        if len(client.writer.pending) > _PAUSE_PENDING and not self._is_paused:
+            self._regulate()
 
     def _drop(self, client: Client) -> None:
         """Forget a client: cancel its requests at the server, and refuse what the server asked it."""

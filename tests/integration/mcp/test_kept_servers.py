@@ -370,6 +370,18 @@ def test_a_client_that_reads_nothing_cannot_fill_the_keepers_memory(keeper: Path
     good.close()
 
 
+def test_a_client_that_reads_slowly_loses_nothing(keeper: Path) -> None:
+    client = RawClient(keeper)
+    client.call(1, "flood")  # 150 MB
+    pid = int(Path(f"/proc/{client.hello['pid']}/stat").read_text().rpartition(")")[2].split()[1])
+    sizes = [0]
+    while len(sizes) < 5 or sizes[-1] > sizes[-4]:  # until the keeper takes no more
+        time.sleep(0.1)
+        sizes.append(int(Path(f"/proc/{pid}/statm").read_text().split()[1]))
+    assert sum(client.read().get("id") == 1 for _ in range(3001)) == 1
+    client.close()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
 def test_another_user_gets_nothing(keeper: Path) -> None:
     assert connect_as_another_user(keeper, socket.SOCK_STREAM) == b"connected: "

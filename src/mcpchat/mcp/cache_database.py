@@ -2,6 +2,7 @@
 
 import sqlite3
 import threading
+import weakref
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -17,7 +18,10 @@ T = TypeVar("T")
 
 
 class CacheDatabase:
-    """A database in a private folder. ``schema`` creates its tables; ``check`` is SQL that fails if it is damaged."""
+    """A database in a private folder. ``schema`` creates its tables; ``check`` is SQL that fails if it is damaged.
+
+    It is opened when it is first used, and closed when this object is dropped.
+    """
 
     def __init__(self, folder: Path, name: str, schema: str, *, check: str = "") -> None:
         self._path = folder / name
@@ -68,7 +72,12 @@ class CacheDatabase:
         return self._create(_connect(":memory:"))
 
     def _create(self, database: sqlite3.Connection) -> sqlite3.Connection:
-        database.executescript(self._schema)
+        weakref.finalize(self, database.close)
+        try:
+            database.executescript(self._schema)
+        except sqlite3.Error:
+            database.close()  # before the file is removed
+            raise
         return database
 
 

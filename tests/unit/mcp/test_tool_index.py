@@ -4,6 +4,7 @@ import asyncio
 import random
 import sqlite3
 import stat
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -92,10 +93,10 @@ def test_the_file_is_private_and_used_by_the_next_run(tmp_path: Path, monkeypatc
 def test_lists_that_nobody_uses_are_forgotten(tmp_path: Path) -> None:
     assert search(SqliteToolIndex(tmp_path), "email") == ["send_email"]
     (path,) = tmp_path.iterdir()
-    with sqlite3.connect(path) as database:
+    with closing(sqlite3.connect(path)) as database, database:
         database.execute("UPDATE lists SET used = used - 40 * 24 * 3600")
     assert search(SqliteToolIndex(tmp_path), "directory", tools=TOOLS[2:3]) == ["list_files"]
-    with sqlite3.connect(path) as database:
+    with closing(sqlite3.connect(path)) as database, database:
         assert database.execute("SELECT count(*) FROM lists").fetchone() == (1,)
         assert database.execute("SELECT count(*) FROM tools").fetchone() == (1,)
 
@@ -120,7 +121,7 @@ def test_only_the_latest_lists_of_a_server_are_kept(tmp_path: Path) -> None:
     for n in range(9):
         assert search(index, "send", tools=(make_tool("send", server="box", description=f"Send {n}."),)) == ["send"]
     (path,) = tmp_path.iterdir()
-    with sqlite3.connect(path) as database:
+    with closing(sqlite3.connect(path)) as database, database:
         assert database.execute("SELECT count(*) FROM lists").fetchone() == (4,)
         assert database.execute("SELECT count(*) FROM tools").fetchone() == (4,)
 

@@ -75,19 +75,22 @@ async def fetch_if_titled(
 
 
 def check_told(raw: dict[str, Any], tell: Iterable[str], added: Iterable[str] = (), removed: Iterable[str] = ()) -> str:
-    """Return Google's word for who is told of a change. Raises ToolError unless it is all who take part, or nobody."""
+    """Return the value of Google's `sendUpdates`. Raises ToolError if ``tell`` is not empty and not everybody."""
     stated = {address.strip().lower() for address in tell}
     if not stated:
         return "none"
     if raw.get("attendeesOmitted"):
         raise ToolError(
-            "tell: the event has more attendees than Google lists: change it in the browser, or tell nobody"
+            "tell: the event has more attendees than Google lists: leave it out, or change the event in the browser"
         )
     everybody = {*find_others(raw), *(address.lower() for address in (*added, *removed))}
     if stated != everybody:
-        raise ToolError(
-            f"tell: Google tells all of {', '.join(sorted(everybody)) or 'nobody'}, or nobody; nothing was changed"
+        fix = (
+            f"pass all of {', '.join(sorted(everybody))}, or none"
+            if everybody
+            else "leave it out: nobody else takes part"
         )
+        raise ToolError(f"tell: {fix}; nothing was changed")
     return "all"
 
 

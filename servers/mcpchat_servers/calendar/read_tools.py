@@ -189,7 +189,7 @@ async def find_free_times(
     free = [f"  {item.start} to {item.end}" for item in value.free]
     lines += ["All whose times are known are free:" if free else "There is no time when all are free.", *free]
     if not busy:
-        lines[-1 - len(free) :] = ["The times of nobody are known."]
+        lines[-1 - len(free) :] = ["No times are known."]
     return build_result(value, "\n".join(lines))
 
 
@@ -231,7 +231,7 @@ async def propose_event(
     attendees: Annotated[list[str] | None, Field(description="Addresses.", max_length=MAX_PEOPLE - 1)] = None,
     time_zone: TimeZone = None,
 ) -> Annotated[CallToolResult, Proposal]:
-    """Check an event before it is created: its times, and who is busy then. Nothing is created, nobody is told."""
+    """Check an event before it is created: its times, and who is busy then. It changes nothing and tells nobody."""
     session = get_session(ctx)
     zone = await get_zone(session, "primary", time_zone)
     first, last = parse_span(start, end, zone)

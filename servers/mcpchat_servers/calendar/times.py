@@ -34,7 +34,7 @@ class Moment:
 
 
 def find_zone(name: str) -> ZoneInfo:
-    """Return the time zone of this name. Raises ToolError if there is none."""
+    """Return the time zone with this name. Raises ToolError if the name is unknown."""
     try:
         return ZoneInfo(name)
     except (KeyError, OSError, ValueError) as error:

@@ -160,7 +160,10 @@ def test_an_event_is_moved_and_only_those_named_are_told(calendar: ServerProcess
     error = calendar.call("update_event", **move | {"title": "Meeting"})
     assert error.text == f"title: the event {id_} is called 'Party', not 'Meeting'; nothing was changed"
     error = calendar.call("update_event", **move, tell=["alan@example.com"])
-    assert error.text == "tell: Google tells all of grace@example.com, or nobody; nothing was changed"
+    assert error.text == "tell: pass all of grace@example.com, or none; nothing was changed"
+    alone = api.calendar.add("Lunch", "2026-12-03T12:00", "2026-12-03T13:00")
+    error = calendar.call("update_event", event_id=alone, title="Lunch", location="Cellar", tell=["alan@example.com"])
+    assert error.text == "tell: leave it out: nobody else takes part; nothing was changed"
     moved = calendar.call("update_event", **move)
     assert (moved["event"]["start"], moved["told"], api.calendar.told) == ("2026-12-02T20:00+01:00", [], [])
     calendar.call("update_event", event_id=id_, title="Party", location="Cellar", tell=["Grace@example.com"])

@@ -3,13 +3,14 @@
 import os
 import re
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.fake_openai import FakeOpenAI, slow_response
+from tests.support.fake_openai import CannedResponse, FakeOpenAI, chunk
 from tests.support.paths import MCPCHAT
 from tests.support.terminal import Terminal
 from tests.support.waiting import wait_until
@@ -55,6 +56,19 @@ class Tmux:
             time.sleep(0.05)
         return screen
 
+    def wait_for_sequence(self, *expected: str) -> str:
+        """Wait until one screen shows these texts in this order; returns it.
+
+        The input line is taken away and drawn again around what is printed, so a single text may be on a screen that is
+        only half drawn.
+        """
+        pattern = re.compile(".*".join(re.escape(text) for text in expected), re.DOTALL)
+        end = time.monotonic() + 20
+        while not pattern.search(screen := self.text()):
+            assert time.monotonic() < end, f"{expected!r} did not show. The screen:\n{screen}"
+            time.sleep(0.05)
+        return screen
+
 
 def isolated_environ(environ: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name.startswith(("XDG_", "HOME", "PATH"))} | environ
@@ -66,18 +80,29 @@ def test_a_resize_during_an_answer_loses_and_repeats_nothing(
     words = [f"word{n}" for n in range(160)]
     code = [f"line_{n} = {n}" for n in range(40)]
     answer = [f"{word} " for word in words] + ["\n\n```python\n"] + [f"{line}\n" for line in code] + ["```\n\nThe end."]
-    fake_openai.replies = [slow_response(*answer, pause=0.02)]
+    # The window's widths, one after the other as when its edge is pulled, while the model has sent so much.
+    widths = {30: [50], 70: [100, 40, 90, 33, 100], 110: [33], 166: [80, 33, 60], 181: [100, 90]}
+    resized = threading.Semaphore(0)
+
+    def stream() -> Iterator[bytes]:
+        for number, piece in enumerate(answer):
+            if number in widths:
+                resized.acquire(timeout=30)
+            yield chunk({"content": piece})
+            time.sleep(0.01)
+        yield chunk({}, "stop")
+
+    fake_openai.replies = [CannedResponse(stream())]
     tmux.start(MCPCHAT, isolated_environ(chat_environ), 80, 16)
     tmux.wait_for("m · no servers")
     tmux.send("go", "Enter")
-    for expected, columns in (("word30 ", 50), ("word70 ", 100), ("word110 ", 33), ("line_5 ", 60), ("line_20 ", 90)):
-        tmux.wait_for(expected)
-        tmux.resize(columns, 16)
+    for number, columns in widths.items():
+        tmux.wait_for(answer[number - 1].strip())
+        for width in columns:
+            tmux.resize(width, 16)
+        resized.release()
     tmux.send("half a thought")
-    tmux.wait_for("The end.")
-    tmux.wait_for("> half a thought")
-    wait_until(lambda: "answering" not in tmux.text())  # the turn has ended, and nothing more is drawn
-    screen = tmux.wait_for("tokens")
+    screen = tmux.wait_for_sequence("The end.", "tokens", "> half a thought", "m · no servers")
     assert re.findall(r"word\d+", screen) == words
     assert re.findall(r"line_\d+ = \d+", screen) == code
     assert screen.count("> go") == screen.count("> half") == screen.count("The end.") == 1

@@ -6,7 +6,7 @@ import http.server
 import json
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,10 +17,11 @@ from tests.support.http_server import HttpServer
 class CannedResponse:
     """One response. Each of the ``chunks`` is sent after ``pause`` seconds; ``hang`` keeps the stream open.
 
+    A generator of chunks is run by the server's thread while it sends them.
     With a ``gate``, the chunks from number ``gate_at`` on are sent only when the test has opened it.
     """
 
-    chunks: Sequence[bytes] = ()
+    chunks: Iterable[bytes] = ()
     status: int = 200
     headers: dict[str, str] = field(default_factory=lambda: {"Content-Type": "text/event-stream"})
     pause: float = 0.0

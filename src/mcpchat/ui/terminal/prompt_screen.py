@@ -127,6 +127,7 @@ class PromptScreen:
         )
         self._output = terminal_output()
         self._app = InlineApp(
+            rewraps_on_resize=rewraps,
             layout=Layout(self._build_container(prompt, toolbar), focused_element=prompt),
             key_bindings=merge_key_bindings([load_auto_suggest_bindings(), build_key_bindings(self)]),
             editing_mode=EditingMode.VI if vi else EditingMode.EMACS,
@@ -139,7 +140,6 @@ class PromptScreen:
             after_render=self._end_sync,
         )
         self._app.ttimeoutlen = 0.05
-        self._app.rewraps_on_resize = rewraps
         self.buffer.on_text_changed += lambda buffer: self.mark_activity()
 
     def _build_container(self, prompt: BufferControl, toolbar: SearchToolbar) -> FloatContainer:
@@ -214,6 +214,7 @@ class PromptScreen:
         """Remove the input line while inside; the terminal is in its default mode."""
         # A lock instead of prompt_toolkit's own queue: a task that is cancelled in that queue would block it forever.
         async with self._exclusive_lock:
+            await self._app.wait_for_size()
             self._flush()
             async with in_terminal():
                 self._exclusive_depth += 1
@@ -226,10 +227,8 @@ class PromptScreen:
         """Write the pending output, just before the application is drawn below it."""
         text, self._pending_output = "".join(self._pending_output), []
         self._output.write_raw(_BEGIN_SYNC)
-        # If the window was resized and the signal has not arrived yet, drawing would start in the wrong row.
-        self._app.erase_after_resize()
         if text:
-            app.renderer.erase()
+            self._app.erase()
             self._output.write_raw(text if text.endswith("\n") else f"{text}\n")
 
     def _end_sync(self, app: Application[None]) -> None:
@@ -238,7 +237,7 @@ class PromptScreen:
 
     def _flush(self) -> None:
         if self._pending_output and self._app.is_running and not self._exclusive_depth:
-            self._app.renderer.erase()
+            self._app.erase()
             self._output.write_raw("".join(self._pending_output))
             self._output.flush()
             self._pending_output = []

@@ -13,9 +13,8 @@ from prompt_toolkit.output import Output, create_output
 from prompt_toolkit.output.vt100 import Vt100_Output
 from prompt_toolkit.styles import Style
 
-from mcpchat.ui.terminal.screen import CLEAR_BELOW
+from mcpchat.ui.terminal.screen import CLEAR_BELOW, RESIZE_PAUSE
 
-_RESIZE_PAUSE = 0.3  # seconds without a change of the size; tmux tells a size up to 0.25 s late
 STYLE = Style.from_dict(
     {
         "prompt": "bold",
@@ -54,9 +53,8 @@ class AboveWriter(io.TextIOBase):
 class InlineApp(Application[None]):
     """An application at the bottom of the screen that redraws correctly after the size of the window changed.
 
-    While the size changes, nothing is drawn: a terminal may rewrap its lines before it tells the new size, and what is
-    drawn in between lands in the wrong rows. ``rewraps_on_resize``: the terminal rewraps its lines when it becomes
-    narrower.
+    While the size changes, nothing is drawn (see RESIZE_PAUSE). ``rewraps_on_resize``: the terminal rewraps its lines
+    when it becomes narrower.
     """
 
     def __init__(self, *, rewraps_on_resize: bool, **options: Any) -> None:
@@ -97,7 +95,7 @@ class InlineApp(Application[None]):
         self._size_known.clear()
         if self._resize_timer is not None:
             self._resize_timer.cancel()
-        self._resize_timer = asyncio.get_running_loop().call_later(_RESIZE_PAUSE, self._draw_after_resize)
+        self._resize_timer = asyncio.get_running_loop().call_later(RESIZE_PAUSE, self._draw_after_resize)
 
     def _draw_after_resize(self) -> None:
         self._size_known.set()

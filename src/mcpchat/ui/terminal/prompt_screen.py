@@ -92,6 +92,8 @@ class PromptScreen:
         self._raise_interrupt = interrupt
         self._queued_at_interrupt: int | None = None  # entries in the queue at Ctrl-C
         self._live_lines: list[str] = []
+        self._live_widths: list[int] = []  # cells of each live line
+        self._drawn_widths: list[int] = []  # the same of the lines on the screen
         self._pending_output: list[str] = []
         self._line_queue: asyncio.Queue[str | None] = asyncio.Queue()
         self.queued_lines: list[str] = []
@@ -194,6 +196,7 @@ class PromptScreen:
     def show(self, lines: Sequence[Sequence[Segment]]) -> None:
         rows = render_ansi(self.console, lines[-self.max_live_rows :])
         self._live_lines = [remove_hyperlinks(row) for row in rows]  # prompt_toolkit cannot draw them
+        self._live_widths = [Segment.get_line_length(list(line)) for line in lines[-self.max_live_rows :]]
         self._app.invalidate()
 
     @asynccontextmanager
@@ -227,8 +230,12 @@ class PromptScreen:
         """Write the pending output, just before the application is drawn below it."""
         text, self._pending_output = "".join(self._pending_output), []
         self._output.write_raw(_BEGIN_SYNC)
-        if text:
+        widths = [*self._live_widths, *(0 for _ in self.queued_lines)]
+        before, self._drawn_widths = self._drawn_widths, widths
+        # tmux rewraps a row that became shorter as long as it was, unless all of the row was erased.
+        if text or len(widths) != len(before) or any(new < old for new, old in zip(widths, before, strict=True)):
             self._app.erase()
+        if text:
             self._output.write_raw(text if text.endswith("\n") else f"{text}\n")
 
     def _end_sync(self, app: Application[None]) -> None:

@@ -1,7 +1,8 @@
 """The screen: final lines, written from top to bottom, and a few live lines at the bottom that still change."""
 
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol
 
@@ -15,6 +16,9 @@ from mcpchat.ui.terminal.hyperlinks import remove_link_ids
 # Clears the current line, and then everything below from the second cell of the line on. If a terminal such as tmux is
 # asked to clear from the screen's first cell on, it saves the cleared lines in its scrollback.
 CLEAR_BELOW = "\x1b[K\x1b[C\x1b[J\x1b[D"
+# Seconds without a change of the window's size before anything is drawn again. A terminal rewraps its lines before it
+# tells the size, tmux up to 0.25 s before, and what is drawn in between lands in the wrong rows.
+RESIZE_PAUSE = 0.3
 _UP_AND_CLEAR = "\x1b[{}A" + CLEAR_BELOW
 _TAB_WIDTH = 8
 _HANGING_INDENT, _MIN_TEXT_WIDTH = 2, 20  # cells
@@ -145,16 +149,27 @@ def _wrap_at_width(line: Sequence[Segment], width: int) -> list[Segment]:
 class LiveScreen:
     """The screen of a command without an input line, such as ask.
 
-    Each live line ends in a newline, so that the cursor is always on the line below them.
+    Each live line ends in a newline, so that the cursor is always on the line below them. While the size of the window
+    changes and there are live lines, nothing is drawn (see RESIZE_PAUSE): the frames of what moves draw it later.
     """
 
-    def __init__(self, console: Console, err: Console | None = None, *, rewraps: bool = True) -> None:
+    def __init__(
+        self,
+        console: Console,
+        err: Console | None = None,
+        *,
+        rewraps: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """``err`` writes to the same terminal through stderr. ``rewraps`` is the value of ``rewraps_on_resize``."""
         self.console = console
         self._err = err or console
         self._rewraps = rewraps
-        self._live_lines: list[str] = []
-        self._line_widths: list[int] = []
+        self._clock = clock
+        self._size, self._resized_at = console.size, -RESIZE_PAUSE
+        self._drawn: list[tuple[str, int]] = []  # the live lines on the screen, each with its cells
+        self._live_lines = self._drawn  # as they should be
+        self._pending: list[tuple[Console, str]] = []  # final text that is not written yet
 
     @property
     def max_live_rows(self) -> int:
@@ -165,29 +180,40 @@ class LiveScreen:
         self.write("".join(f"{line}\n" for line in render_ansi(target, render_lines(target, renderable))), target)
 
     def write(self, text: str, target: Console | None = None) -> None:
-        target = target or self.console
-        live = "".join(f"{line}\n" for line in self._live_lines)
-        if target is self.console:
-            self._write(self._erase() + text + live)
-        else:
-            self._write(self._erase())
-            target.file.write(text)
-            target.file.flush()
-            self._write(live)
+        self._pending.append((target or self.console, text))
+        self._draw()
 
     def show(self, lines: Sequence[Sequence[Segment]]) -> None:
-        """Replace the live lines, redrawing from the first line that differs."""
         lines = lines[-self.max_live_rows :]
-        new_lines = render_ansi(self.console, lines)
+        cells = (Segment.get_line_length(list(line)) for line in lines)
+        self._live_lines = list(zip(render_ansi(self.console, lines), cells, strict=True))
+        self._draw()
+
+    def _draw(self) -> None:
+        """Write the pending text, and draw the live lines from the first one that differs."""
+        if self._drawn and self._live_lines and self._is_resizing():
+            return
         unchanged = 0
-        while (
-            unchanged < min(len(new_lines), len(self._live_lines))
-            and new_lines[unchanged] == self._live_lines[unchanged]
-        ):
+        while not self._pending and self._drawn[unchanged:] and self._live_lines[unchanged:]:
+            if self._drawn[unchanged] != self._live_lines[unchanged]:
+                break
             unchanged += 1
-        out = self._erase(unchanged) + "".join(f"{line}\n" for line in new_lines[unchanged:])
-        self._live_lines, self._line_widths = new_lines, [Segment.get_line_length(list(line)) for line in lines]
-        self._write(out)
+        out = self._erase(unchanged)
+        for target, text in self._pending:
+            if target is self.console:
+                out += text
+            else:
+                self._write(out)
+                target.file.write(text)
+                target.file.flush()
+                out = ""
+        self._write(out + "".join(f"{line}\n" for line, _ in self._live_lines[unchanged:]))
+        self._drawn, self._pending = self._live_lines, []
+
+    def _is_resizing(self) -> bool:
+        if self.console.size != self._size:
+            self._size, self._resized_at = self.console.size, self._clock()
+        return self._clock() < self._resized_at + RESIZE_PAUSE
 
     def _erase(self, keep: int = 0) -> str:
         """The escape sequence that erases the live lines except the first ``keep``.
@@ -195,7 +221,7 @@ class LiveScreen:
         In a window that has become narrower, they take more rows.
         """
         width = self.console.width if self._rewraps else sys.maxsize
-        rows = sum(max(1, -(-cells // width)) for cells in self._line_widths[keep:])
+        rows = sum(max(1, -(-cells // width)) for _, cells in self._drawn[keep:])
         return _UP_AND_CLEAR.format(rows) if rows else ""
 
     def _write(self, text: str) -> None:

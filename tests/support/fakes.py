@@ -19,7 +19,7 @@ from mcpchat.engine.approval_gate import ApprovalGate
 from mcpchat.engine.session import Session
 from mcpchat.errors import McpChatError, ModelError
 from mcpchat.mcp.protocols import ServerAuth, ServerLogin
-from mcpchat.permissions.pins import ServerPins
+from mcpchat.permissions.pins import PinSummary, ServerPins
 
 Step = Sequence[ModelEvent | Exception | float]  # a float is a pause, in seconds
 
@@ -193,6 +193,10 @@ class MemoryPins:
 
     def __init__(self) -> None:
         self.saved: dict[str, ServerPins] = {}
+
+    def load_summary(self, server: str) -> PinSummary | None:
+        pins = self.saved.get(server)
+        return PinSummary(title=pins.title, catalog=pins.catalog) if pins is not None else None
 
     def load(self, server: str) -> ServerPins | None:
         return self.saved.get(server)

@@ -17,7 +17,8 @@ from mcpchat.util.text import closest_matches, did_you_mean, replace_surrogates
 OWN_SERVER = "mcpchat"  # the server's name of the tools that mcpchat itself offers; no other server has it
 MAX_MODEL_NAME_LENGTH = 64
 _INVALID_NAME_CHARS = re.compile(r"[^a-zA-Z0-9_-]+")
-_LOOKS_HASHED = re.compile(r"_[0-9a-f]{12}$")
+_VALID_NAME = re.compile(rf"[a-zA-Z0-9_-]{{1,{MAX_MODEL_NAME_LENGTH}}}")
+_LOOKS_HASHED = re.compile(r"_[0-9a-f]{12}")
 
 
 class Annotations(Struct, frozen=True, kw_only=True):
@@ -104,16 +105,11 @@ class ToolSpec(Struct, frozen=True, kw_only=True):
 
 @lru_cache(maxsize=1 << 15)
 def _build_model_name(server_name: str, tool_name: str) -> str:
-    server, tool = (_INVALID_NAME_CHARS.sub("_", name) for name in (server_name, tool_name))
-    plain = f"{server}__{tool}"
+    plain = f"{server_name}__{tool_name}"
     ambiguous = "__" in server_name or server_name.endswith("_") or tool_name.startswith("_")
-    if (
-        (server, tool) == (server_name, tool_name)
-        and len(plain) <= MAX_MODEL_NAME_LENGTH
-        and not ambiguous
-        and not _LOOKS_HASHED.search(plain)
-    ):
+    if not ambiguous and _VALID_NAME.fullmatch(plain) and not _LOOKS_HASHED.fullmatch(plain[-13:]):
         return plain
+    plain = _INVALID_NAME_CHARS.sub("_", plain)
     digest = hashlib.sha256(f"{server_name}\0{tool_name}".encode()).hexdigest()[:12]
     return f"{plain[: MAX_MODEL_NAME_LENGTH - 13]}_{digest}"
 

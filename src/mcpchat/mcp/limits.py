@@ -1,7 +1,7 @@
 """Limits on what a server sends: its messages, the length of descriptions, the size of schemas."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 from msgspec import Struct
@@ -11,6 +11,7 @@ from mcpchat.core.tools import ToolSpec
 from mcpchat.util.sanitize import strip_invisible
 from mcpchat.util.structures import map_strings
 
+_BATCH = 100  # schemas that are encoded together
 MAX_CONTAINERS = 1_000_000  # objects and arrays in one message: a small text can need much memory
 
 
@@ -28,8 +29,7 @@ def enforce_tool_limits(tools: Sequence[ToolSpec], limits: ToolLimits) -> tuple[
     too_large: list[str] = []
     renamed: list[str] = []
     truncated = 0
-    for spec in tools:
-        encoded = _encode(spec.schema)
+    for spec, encoded in zip(tools, _encode_schemas(tools), strict=True):
         # It has no blanks; with them, it has at most half as much again.
         if len(encoded) * 1.5 > limits.max_schema and _json_length(spec.schema) > limits.max_schema:
             too_large.append(spec.name)
@@ -57,12 +57,17 @@ def enforce_tool_limits(tools: Sequence[ToolSpec], limits: ToolLimits) -> tuple[
     return tuple(accepted), tuple(notices)
 
 
-def _encode(schema: object) -> bytes:
-    """The schema as JSON without blanks. Lone surrogates, which UTF-8 cannot encode, become question marks."""
-    try:
-        return msgspec.json.encode(schema)
-    except UnicodeEncodeError:
-        return json.dumps(schema, ensure_ascii=False, separators=(",", ":")).encode(errors="replace") + b"\xff"
+def _encode_schemas(tools: Sequence[ToolSpec]) -> Iterator[bytes]:
+    """The schemas as JSON without blanks. Lone surrogates, which UTF-8 cannot encode, become question marks."""
+    encoder = msgspec.json.Encoder()
+    for start in range(0, len(tools), _BATCH):
+        schemas = [spec.schema for spec in tools[start : start + _BATCH]]
+        try:
+            yield from encoder.encode_lines(schemas).splitlines()
+        except UnicodeEncodeError:
+            for schema in schemas:
+                text = json.dumps(schema, ensure_ascii=False, separators=(",", ":"))
+                yield text.encode(errors="replace") + b"\xff"
 
 
 def _json_length(schema: object) -> int:

@@ -13,6 +13,7 @@ from mcpchat.core.tools import ToolSpec
 from mcpchat.errors import Denied, StoreError
 from mcpchat.permissions.pins import (
     DefinitionChange,
+    PinSummary,
     ServerPins,
     accept,
     diff_pins,
@@ -25,6 +26,10 @@ from mcpchat.util.sanitize import strip_invisible
 
 class PinStore(Protocol):
     """Stores the pins of the configured servers by server name."""
+
+    def load_summary(self, server: str) -> PinSummary | None:
+        """Like ``load``, but quick: without the texts of thousands of tools."""
+        ...
 
     def load(self, server: str) -> ServerPins | None:
         """Return the server's pins, or None if it was never used. Raises StoreError if they cannot be read."""
@@ -116,10 +121,11 @@ class PinnedToolbox(ToolboxWrapper):
         """
         current = ServerPins(server=server)
         try:
-            pins, digest = self._store.load(server), digest_catalog(catalog)
-            if pins is not None and digest and pins.catalog == digest:
-                self._titles[server] = pins.title
+            summary, digest = self._store.load_summary(server), digest_catalog(catalog)
+            if summary is not None and digest and summary.catalog == digest:
+                self._titles[server] = summary.title
                 return ()
+            pins = self._store.load(server)
             current = pin_catalog(server, catalog)
             if pins is None:
                 self._save_first_use(server, replace(current, catalog=digest))

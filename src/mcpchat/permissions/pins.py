@@ -16,6 +16,7 @@ from mcpchat.core.catalog import Catalog
 from mcpchat.util.sanitize import show_invisible
 
 _MAX_DIFF_LINES = 400  # lines shown of one change
+_BATCH = 100  # tools that are encoded together: little memory for thousands of tools
 
 
 class PinnedText(Struct, frozen=True, kw_only=True):
@@ -45,6 +46,13 @@ class ServerPins(Struct, frozen=True, kw_only=True):
     server: str
     tools: dict[str, PinnedText] = {}
     instructions: PinnedText | None = None
+    title: str | None = None
+    catalog: str = ""
+
+
+class PinSummary(Struct, frozen=True, kw_only=True):
+    """What ServerPins tell of a catalog that has not changed, without the tools' texts."""
+
     title: str | None = None
     catalog: str = ""
 
@@ -81,11 +89,16 @@ class DefinitionChange(Struct, frozen=True, kw_only=True):
 
 def digest_catalog(catalog: Catalog) -> str:
     """The digest of all that pins are about: an equal catalog needs no comparison. Empty if it has lone surrogates."""
-    facts = (catalog.tools, catalog.info.instructions, catalog.info.title)
+    digest, separator = hashlib.sha256(), b"[["
     try:
-        return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()
+        for start in range(0, len(catalog.tools), _BATCH):
+            digest.update(separator + msgspec.json.encode(catalog.tools[start : start + _BATCH])[1:-1])
+            separator = b","
+        rest = msgspec.json.encode((catalog.info.instructions, catalog.info.title))
     except UnicodeEncodeError:
         return ""
+    digest.update((b"]," if catalog.tools else b"[[],") + rest[1:])
+    return digest.hexdigest()
 
 
 def pin_catalog(server: str, catalog: Catalog) -> ServerPins:

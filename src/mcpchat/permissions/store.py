@@ -2,14 +2,25 @@
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from msgspec import Struct
 
 from mcpchat.core.tools import ToolSpec
 from mcpchat.errors import StoreError
-from mcpchat.permissions.pins import ServerPins
+from mcpchat.permissions.pins import PinSummary, ServerPins
 from mcpchat.util.private_json import load_json, locked, save_json
+
+_LARGE = 100_000  # bytes
+
+
+class _SavedSummary(Struct, frozen=True, kw_only=True):
+    """The summary of a file of this size, in bytes, and of this modification time, in nanoseconds."""
+
+    size: int
+    modified: int
+    summary: PinSummary
 
 
 class FilePinStore:
@@ -18,6 +29,28 @@ class FilePinStore:
     def __init__(self, directory: Path, server_fingerprints: Mapping[str, str]) -> None:
         self._directory = directory
         self._server_fingerprints = server_fingerprints
+
+    def load_summary(self, server: str) -> PinSummary | None:
+        """The pins' summary. That of a large file is kept in a file of its own."""
+        path = self._path(server)
+        summary_path = path.with_suffix(".summary.json")
+        try:
+            info = path.lstat()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StoreError(f"cannot read {path}: {error.strerror}") from error
+        if info.st_size < _LARGE:
+            return load_json(path, PinSummary)
+        with suppress(StoreError):
+            saved = load_json(summary_path, _SavedSummary)
+            if saved is not None and (saved.size, saved.modified) == (info.st_size, info.st_mtime_ns):
+                return saved.summary
+        summary = load_json(path, PinSummary)
+        if summary is not None:
+            with suppress(StoreError):  # it only saves time
+                save_json(summary_path, _SavedSummary(size=info.st_size, modified=info.st_mtime_ns, summary=summary))
+        return summary
 
     def load(self, server: str) -> ServerPins | None:
         return load_json(self._path(server), ServerPins)

@@ -85,7 +85,7 @@ def read_private(path: Path) -> bytes | None:
         info = os.fstat(descriptor)
         if not stat.S_ISREG(info.st_mode) or not _is_owned(info):
             raise StoreError(f"{path} is not a file that you own: it is not read", hint="remove it")
-        return file.read(_MAX_BYTES)
+        return file.read(min(info.st_size, _MAX_BYTES))  # as much memory is taken as is asked for
 
 
 def write_private(path: Path, data: bytes, *, durable: bool = True) -> None:

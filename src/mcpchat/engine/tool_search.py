@@ -94,9 +94,7 @@ def select_tools(
     searched_all = before is not None and before.searched and not before.deferred
     if before is not None and searched_all and len(before.offered) <= (max_tools or len(before.offered)):
         return ToolSelection(offered=before.offered, reachable=searching, searched=True)
-    first = [tool for tool in available if any(glob_matches(glob, tool.qualified_name) for glob in settings.always)]
-    by_name = {**{tool.qualified_name: tool for tool in available}, **reachable}
-    first += [by_name[name] for name in used if name in by_name][:_MAX_USED]
+    first = _choose_first(available, reachable, settings.always, used)
     plain, deferred = split_deferred(available, settings)
     if not _needs_search([*plain, *_SEARCH_PAIR.values()] if deferred else plain, settings, tokens, window, max_tools):
         if deferred:
@@ -117,6 +115,19 @@ def select_tools(
     most = max(0, (max_tools or MAX_PLAIN_TOOLS) - len(own))
     chosen = {tool.model_name: tool for tool in (*own, *first[:most])}
     return ToolSelection(offered=tuple(sorted(chosen.values(), key=_model_name)), reachable=searching, searched=True)
+
+
+def _choose_first(
+    available: Sequence[ToolSpec], reachable: Mapping[str, ToolSpec], always: Sequence[str], used: Sequence[str]
+) -> list[ToolSpec]:
+    """The tools that are sent even if the others are searched for."""
+    first: list[ToolSpec] = []
+    if always:
+        first += [tool for tool in available if any(glob_matches(glob, tool.qualified_name) for glob in always)]
+    if used:
+        by_name = {**{tool.qualified_name: tool for tool in available}, **reachable}
+        first += [by_name[name] for name in used if name in by_name][:_MAX_USED]
+    return first
 
 
 def split_deferred(

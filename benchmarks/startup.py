@@ -82,6 +82,14 @@ class Model(http.server.BaseHTTPRequestHandler):
         self.wfile.write(f"{ANSWER}data: [DONE]\n\n".encode())
         self.close_connection = True
 
+    def do_GET(self) -> None:
+        models = json.dumps({"object": "list", "data": [{"id": "m", "object": "model"}]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(models)))
+        self.end_headers()
+        self.wfile.write(models)
+
     def log_message(self, *args: object) -> None:
         pass
 

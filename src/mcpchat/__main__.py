@@ -112,7 +112,7 @@ def prepare_runtime() -> None:
     # The SDKs create hundreds of thousands of objects that live for ever: do not collect while they load. The
     # collector is switched on again once an SDK is loaded.
     gc.disable()
-    gc.set_threshold(20_000)  # then too, it runs seldom: the lists of a thousand tools alone are 20,000 objects
+    gc.set_threshold(20_000)  # then too, it runs seldom: the lists of a thousand tools alone are 10,000 objects
     # pydantic reads the metadata of every installed package in search of plugins; this program uses none.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
 

@@ -19,6 +19,7 @@ from mcpchat.cli.options import DisplayOptions, chat_display, config_and_servers
 from mcpchat.cli.output import format_json
 from mcpchat.cli.runtime import INTERRUPTED, RunState, TerminatedBySignal, start_run
 from mcpchat.cli.usage_errors import describe_usage_error
+from mcpchat.config import schema
 from mcpchat.config.run import ConfigChoice, RunOptions
 from mcpchat.core.events import VERSION
 from mcpchat.core.report import ErrorReport, error_report
@@ -111,7 +112,8 @@ def _build_root() -> Any:
 
 
 def build_commands() -> None:
-    """Build every command and the types of its options, for the runs that this process forks."""
+    """Build every command, the types of its options and those of the config, for the runs that this process forks."""
+    schema.parse("", "")
     groups = [_build_root()]
     while groups:
         group = groups.pop()

@@ -1,11 +1,12 @@
 """Cache of server catalogs on disk, so that a known server's tools can be listed without starting it."""
 
+import gc
 import hashlib
 import json
 import shutil
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -113,6 +114,18 @@ def _is_program(path: Path) -> bool:
         return False
 
 
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Collect no garbage while thousands of objects are made that stay."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 class CatalogCache:
     """One file for each cache key. An unreadable file counts as missing; write errors are ignored."""
 
@@ -123,7 +136,8 @@ class CatalogCache:
         """The cached catalog; None if it is missing, damaged, of another format or expired."""
         try:
             data = read_private(self._folder / f"{key}.json")
-            cached = msgspec.json.decode(data, type=CachedCatalog) if data is not None else None
+            with _collector_paused():
+                cached = msgspec.json.decode(data, type=CachedCatalog) if data is not None else None
         except (StoreError, msgspec.MsgspecError, UnicodeDecodeError):
             return None
         return cached if cached is not None and cached.format == FORMAT and cached.expires > time.time() else None

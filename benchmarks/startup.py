@@ -34,6 +34,24 @@ async def main():
         if chunk.choices: print(chunk.choices[0].delta.content or "", end="")
 asyncio.run(main())
 """
+BOTH = """
+import asyncio, os, sys
+from mcp import ClientSession, StdioServerParameters
+from mcp.client.stdio import stdio_client
+from openai import AsyncOpenAI
+async def main():
+    calculator = StdioServerParameters(command=sys.executable, args=["-m", "mcpchat_servers.calculator"])
+    async with stdio_client(calculator) as streams, ClientSession(*streams) as session:
+        await session.initialize()
+        tools = [{"type": "function", "function": {"name": tool.name, "parameters": tool.input_schema}}
+                 for tool in (await session.list_tools()).tools]
+        client = AsyncOpenAI(api_key="x", base_url=os.environ["OPENAI_BASE_URL"])
+        stream = await client.chat.completions.create(
+            model="m", stream=True, tools=tools, messages=[{"role": "user", "content": "hello"}])
+        async for chunk in stream:
+            if chunk.choices: print(chunk.choices[0].delta.content or "", end="")
+asyncio.run(main())
+"""
 HTTPX2 = """
 import asyncio, os, httpx2
 async def main():
@@ -108,6 +126,7 @@ def main() -> None:
         ask = [str(Path(sys.executable).with_name("mcpchat")), "ask", "-q", "hello"]
         contestants = {
             "bare openai SDK": [sys.executable, "-c", OPENAI],
+            "both SDKs, with the calculator": [sys.executable, "-c", BOTH],
             "bare httpx2": [sys.executable, "-c", HTTPX2],
             "mcpchat ask, no server": [*ask, "--config", str(empty)],
             "mcpchat ask, calculator cached": ask,

@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
-from mcpchat.config.validation import NO_SECRETS, REFERENCE, TABLES_KEY, Problem, as_tables, find_builtin, is_http
+from mcpchat.config.validation import NO_SECRETS, REFERENCE, TABLES_KEY, Problem, as_tables, find_builtin
 from mcpchat.util.text import suggest
+from mcpchat.util.urls import find_url_problem
 
 GOOGLE = "google"
 REMOTE_AUTH_METHODS = ("oauth", "none", "client_credentials")
@@ -110,8 +111,10 @@ def _provider_problems(name: str, provider: Mapping[str, Any]) -> Iterator[Probl
         yield (*path, "parameters"), f"{', '.join(reserved)}: set by mcpchat itself"
     for key in ("authorization_url", "token_url", "revocation_url", "userinfo_url"):
         url = provider.get(key)
-        if isinstance(url, str) and not (is_http(url) and url.startswith("https://")):
+        if isinstance(url, str) and not url.startswith("https://"):
             yield (*path, key), "expected a URL that begins with https://"
+        elif isinstance(url, str) and (problem := find_url_problem(url)):
+            yield (*path, key), problem
         if url is None and name != GOOGLE and key in {"authorization_url", "token_url"}:
             yield path, f'expected "{key}"'
 

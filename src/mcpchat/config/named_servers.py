@@ -20,6 +20,7 @@ from mcpchat.errors import UsageError
 from mcpchat.util.paths import expand_user
 from mcpchat.util.sanitize import one_line
 from mcpchat.util.text import replace_surrogates
+from mcpchat.util.urls import find_url_problem
 
 _NAMED = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9_-]*)=(?P<rest>.+)", re.DOTALL)
 _HINT = "write NAME=URL, NAME='COMMAND ARGS', URL, or a FILE.json of another client"
@@ -89,13 +90,9 @@ def _is_numeric(host: str) -> bool:
 
 
 def read_address(text: str) -> dict[str, Any]:
-    """The settings of the server at a URL. Raises UsageError for one without a host."""
-    try:
-        host = urlsplit(text).hostname or ""
-    except ValueError:
-        host = ""
-    if re.fullmatch(r"[^\[\]\s]+|[0-9A-Fa-f:.]+", host) is None:
-        raise UsageError(f"{text}: the address has no valid host")
+    """The settings of the server at a URL. Raises UsageError for one without a valid host and port."""
+    if problem := find_url_problem(text):
+        raise UsageError(f"{text}: {problem}")
     return {"url": text}
 
 

@@ -19,6 +19,7 @@ from mcpchat.core.tools import OWN_SERVER
 from mcpchat.util.dates import parse_duration
 from mcpchat.util.redaction import TOKEN_PATTERN
 from mcpchat.util.text import suggest
+from mcpchat.util.urls import find_url_problem
 
 REFERENCE = re.compile(r"(env|keyring|cmd):(.+)")
 REFERENCES = '"env:NAME", "keyring:NAME" or "cmd:COMMAND"'
@@ -116,8 +117,8 @@ def semantic_problems(table: Mapping[str, Any], others: Mapping[str, Any] | None
     yield from _agent_problems(table, names)
     registry = table.get("registry")
     url = registry.get("url") if isinstance(registry, dict) else None
-    if isinstance(url, str) and not is_http(url):
-        yield ("registry", "url"), "expected a URL that begins with https:// or http://"
+    if isinstance(url, str) and (problem := find_url_problem(url)):
+        yield ("registry", "url"), problem
     start = table.get("start")
     warm = start.get("warm") if isinstance(start, dict) else None
     if isinstance(warm, str) and parse_duration(warm) is None:
@@ -191,15 +192,9 @@ def _model_problems(model: Mapping[str, Any], path: tuple[str, ...]) -> Iterator
 
 def address_problem(address: str) -> str:
     """Describe why the URL of a model cannot be used; empty if it can."""
-    if not is_http(address):
-        return "expected a URL that begins with https:// or http://"
-    try:
-        parts = urlsplit(address)
-        host = parts.hostname if parts.port is None or parts.port else None
-    except ValueError as error:
-        return f"not a valid URL: {error}"
-    if not host or not address.isprintable() or " " in address:
-        return "not a valid URL"
+    if problem := find_url_problem(address):
+        return problem
+    parts = urlsplit(address)
     if parts.username or parts.password:
         return "secrets are not allowed in a URL: put it into headers, as a reference"
     return "expected a URL without ?: use extra_body for more request parameters" if parts.query else ""
@@ -231,8 +226,8 @@ def _server_problems(name: str, server: Mapping[str, Any]) -> Iterator[Problem]:
         yield (*path, "builtin"), f"no bundled server is named {builtin!r}; {suggest(builtin, tuple(BUILTIN_SERVERS))}"
     yield from _keep_problems(path, server)
     url = server.get("url")
-    if isinstance(url, str) and not is_http(url):
-        yield (*path, "url"), "expected a URL that begins with https:// or http://"
+    if isinstance(url, str) and (problem := find_url_problem(url)):
+        yield (*path, "url"), problem
 
 
 _DURATION_EXPECTED = 'expected a duration such as "10m", "90s" or "2h"'
@@ -361,10 +356,6 @@ def find_builtin(server: Mapping[str, Any]) -> BuiltinServer:
 
 def _quoted_list(names: Iterable[str]) -> str:
     return ", ".join(f'"{name}"' for name in names)
-
-
-def is_http(address: str) -> bool:
-    return re.match(r"https?://[^/\s]", address) is not None
 
 
 def unmatched_pattern(text: str, servers: Mapping[str, Any]) -> str:

@@ -35,6 +35,23 @@ def set_parameter(url: str, name: str, value: str) -> str:
     return f"{base}?{'&'.join(pairs)}{mark}{fragment}"
 
 
+def find_url_problem(url: str) -> str:
+    """Why nothing can be reached at the URL; empty if something may be."""
+    if not re.match(r"https?://", url):
+        return "expected a URL that begins with https:// or http://"
+    try:
+        host = urlsplit(url).hostname or ""
+    except ValueError:
+        host = ""
+    if not re.fullmatch(r"[^\[\]\s\\]+|[0-9A-Fa-f:.]+", host) or not url.isprintable() or " " in url:
+        return "the URL has no valid host; expected one like https://mcp.example.com/mcp"
+    try:
+        port = urlsplit(url).port
+    except ValueError:
+        port = 0
+    return "the URL has no valid port; expected 1 to 65535" if port == 0 else ""
+
+
 class InvalidUrl(ValueError):
     """The URL must not be opened; the message says why."""
 

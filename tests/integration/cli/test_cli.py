@@ -469,7 +469,7 @@ def test_an_added_server_is_checked_and_started_once(run: CommandLine, isolated:
         (["x", "--", "no-such-program"], "there is no program 'no-such-program' on PATH"),
         (["x", "--", "npx -y pkg"], "'npx -y pkg' is one word"),
         (["x", "--", "/no/such/program"], "there is no program /no/such/program"),
-        (["x", "http://[x"], "the address has no valid host"),
+        (["x", "http://[x"], "the URL has no valid host"),
         (["x", '{"command":'], "the JSON is not valid from character 12 on"),
         (["x", "npx", "-y", "pkg"], "before a command write --: mcpchat servers add NAME -- COMMAND..."),
         (["x", "ftp://127.0.0.1/mcp"], "expected a URL that begins with https://"),

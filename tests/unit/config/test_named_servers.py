@@ -172,6 +172,7 @@ def test_a_file_whose_name_is_taken_gets_another(tmp_path: Path) -> None:
         ("a=ftp://x", "expected a URL that begins with https:// or http://"),
         ("https://", "has no valid host"),
         ("a=http://[x", "has no valid host"),
+        ("a=http://x:99999", "has no valid port"),
         ("a" * 41 + "=x", "at most 40"),
         ("mcpchat=x", "reserved"),
     ],

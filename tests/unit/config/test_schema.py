@@ -82,6 +82,9 @@ PROBLEMS = [
     ('[servers.a]\ncomand = "x"', "c.toml:2: servers.a.comand: unknown key; did you mean command?"),
     ('[servers.a]\ncommand = "x"\nurl = "https://x"', "c.toml:1: servers.a: expected only one of command and url"),
     ("[servers.a]\nenabled = true", 'c.toml:1: servers.a: expected one of "command", "url" and "builtin"'),
+    ('[servers.a]\nurl = "http://"', "c.toml:2: servers.a.url: the URL has no valid host"),
+    ('[servers.a]\nurl = "https://a.example:99999/mcp"', "c.toml:2: servers.a.url: the URL has no valid port"),
+    ('[registry]\nurl = "https://[a"', "c.toml:2: registry.url: the URL has no valid host"),
     ('[servers.a]\nurl = "example.com"', "c.toml:2: servers.a.url: expected a URL that begins with https://"),
     (
         '[servers.a]\nurl = "https://x"\nargs = []',

@@ -186,10 +186,10 @@ def test_every_config_block_in_the_docs_is_valid() -> None:
     [
         ("http://user:p4ssw0rd@127.0.0.1:9/v1", "secrets are not allowed in a URL"),
         ("http://127.0.0.1:9/v1?api-key=SECRET", "expected a URL without"),
-        ("http://127.0.0.1:abc/v1", "not a valid URL"),
-        ("http://127.0.0.1:9999999/v1", "not a valid URL"),
-        ("http://[::1/v1", "not a valid URL"),
-        ("http://127.0.0.1:9/v1 ", "not a valid URL"),
+        ("http://127.0.0.1:abc/v1", "has no valid port"),
+        ("http://127.0.0.1:9999999/v1", "has no valid port"),
+        ("http://[::1/v1", "has no valid host"),
+        ("http://127.0.0.1:9/v1 ", "has no valid host"),
         ("127.0.0.1:9", "begins with https"),
     ],
 )

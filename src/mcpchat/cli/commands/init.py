@@ -24,7 +24,7 @@ from mcpchat.config.clients.plan import PlannedServer, plan_import
 from mcpchat.config.run import ConfigChoice, RunContext, RunOptions, default_paths, working_directory
 from mcpchat.config.schema import Config, ModelConfig
 from mcpchat.config.stored_secrets import StoredSecrets
-from mcpchat.config.validation import address_problem, is_http
+from mcpchat.config.validation import address_problem
 from mcpchat.errors import McpChatError, UsageError
 from mcpchat.models.local_discovery import discover
 from mcpchat.models.selection import DEMO, ModelSelector
@@ -151,7 +151,7 @@ class _Setup:
         return settings if "name" in settings else self._choose_name(settings)
 
     def _ask_for_key(self) -> dict[str, str] | None:
-        url = self._read_line("  address: ", _OPENAI_URL, _find_address_problem)
+        url = self._read_line("  address: ", _OPENAI_URL, address_problem)
         if not isinstance(url, str):
             return None
         secret = getpass.getpass("  key: ", sys.stderr).strip()
@@ -259,7 +259,3 @@ class _Setup:
             return build_context(self._config, quiet=True)
         paths = replace(default_paths(os.environ), config=self._path)
         return RunContext(config=Config(), environ=dict(os.environ), paths=paths, secrets=current_run().secrets)
-
-
-def _find_address_problem(url: str) -> str:
-    return address_problem(url) if is_http(url) else "expected a URL that begins with https:// or http://"

@@ -56,6 +56,17 @@ def test_a_model_and_servers_are_set_up_with_single_keys(fake_openai: FakeOpenAI
     assert "sk-first-1" not in config.read_text()
 
 
+def test_a_model_that_is_not_listed_is_taken_with_a_warning(fake_openai: FakeOpenAI, tmp_path: Path) -> None:
+    config = tmp_path / "c.toml"
+    environ = {"OPENAI_API_KEY": "x", "OPENAI_BASE_URL": fake_openai.base_url, "MCPCHAT_CONFIG": str(config)}
+    with Terminal([MCPCHAT, "init"], environ=environ, columns=120) as terminal:
+        press(terminal, "which? [o/k/d]", "o")
+        press(terminal, "  model: ", "\x15smal" + ENTER)
+        terminal.wait_for("the server does not list smal; did you mean small?")
+        terminal.wait_for("model smal\n")
+    assert tomllib.loads(config.read_text())["model"]["name"] == "smal"
+
+
 def test_a_copy_that_fails_is_asked_for_again(cursor: Path, tmp_path: Path) -> None:
     config = tmp_path / "c.toml"
     with Terminal([MCPCHAT, "init"], environ={"MCPCHAT_CONFIG": str(config)}, columns=120) as terminal:

@@ -30,6 +30,7 @@ from mcpchat.models.local_discovery import discover
 from mcpchat.models.selection import DEMO, ModelSelector
 from mcpchat.ui.prompts.keys import TerminalKeyInput
 from mcpchat.util.sanitize import one_line
+from mcpchat.util.text import did_you_mean
 from mcpchat.version import __version__
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -169,8 +170,10 @@ class _Setup:
         """The settings with a model's name; its server lists the models, which shows that it accepts the key."""
         names, usual = run_for_value(self._list_names(settings, secret))
         self._print(f"  the key is accepted; {len(names)} models, such as {', '.join(map(one_line, names[:5]))}", "dim")
-        name = self._read_line("  model: ", usual)
-        return {**settings, "name": name.strip()} if isinstance(name, str) and name.strip() else None
+        name = (self._read_line("  model: ", usual) or "").strip()
+        if name and names and name not in names:  # some servers have models that they do not list
+            self._print(f"  the server does not list {one_line(name, 60)}{did_you_mean(name, names)}", "yellow")
+        return {**settings, "name": name} if name else None
 
     async def _list_names(self, settings: dict[str, str], secret: str) -> tuple[list[str], str]:
         """The models at these settings, and the usual one. ``secret`` is the key, if it is not in the environment.

@@ -18,6 +18,7 @@ from mcpchat.config.schema import ServerConfig
 from mcpchat.config.secret_refs import find_references, read_variable
 from mcpchat.core.catalog import Catalog
 from mcpchat.errors import StoreError
+from mcpchat.mcp.limits import ToolLimits
 from mcpchat.util.private_files import read_private, write_private
 from mcpchat.version import __version__
 
@@ -28,11 +29,15 @@ ProtocolMode = Literal["auto", "legacy", "modern"]
 
 
 class CachedCatalog(Struct, frozen=True, kw_only=True):
-    """A cached catalog. ``era`` is the protocol mode that the server speaks; ``expires`` is in epoch seconds."""
+    """A cached catalog. ``era`` is the protocol mode that the server speaks; ``expires`` is in epoch seconds.
+
+    Under these ``limits``, no tool has to be changed or left out; None if one has to be, or if that is not known.
+    """
 
     format: int = FORMAT
     expires: float
     era: ProtocolMode
+    limits: ToolLimits | None = None
     catalog: Catalog
 
 
@@ -147,10 +152,21 @@ class CatalogCache:
         with suppress(OSError):
             (self._folder / f"{key}.json").unlink(missing_ok=True)
 
-    def save(self, key: str, *, mode: ProtocolMode, catalog: Catalog, ttl: float | None = None) -> None:
-        """Save the catalog for ``ttl`` seconds, at most a week; by default for a day."""
+    def save(
+        self,
+        key: str,
+        *,
+        mode: ProtocolMode,
+        catalog: Catalog,
+        limits: ToolLimits | None = None,
+        ttl: float | None = None,
+    ) -> None:
+        """Save the catalog for ``ttl`` seconds, at most a week; by default for a day.
+
+        ``limits`` are those of CachedCatalog.
+        """
         expires = time.time() + (DEFAULT_TTL if ttl is None else min(ttl, _MAX_TTL))
         # Ignore a full or read-only disk, and text that cannot be encoded: the cache only saves time.
         with suppress(StoreError, ValueError):
-            data = msgspec.json.encode(CachedCatalog(expires=expires, era=mode, catalog=catalog))
+            data = msgspec.json.encode(CachedCatalog(expires=expires, era=mode, limits=limits, catalog=catalog))
             write_private(self._folder / f"{key}.json", data, durable=False)

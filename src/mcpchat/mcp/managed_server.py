@@ -155,7 +155,7 @@ class ManagedServer:
             self._mode = cached.era
             catalog = rename_catalog(cached.catalog, self.name)
             self._others = replace(catalog, tools=()), None
-            self._apply_catalog(catalog)
+            self._apply_catalog(catalog, is_within=cached.limits == self._context.tool_limits)
         self._cache_is_unread = False
 
     async def read_cache(self) -> None:
@@ -707,7 +707,11 @@ class ManagedServer:
         catalog = replace(others, info=redacted.info, tools=tools, notices=notices)
         if not self._others_pending and (catalog != self.catalog or save):
             ttls = [ttl for ttl in (listing.ttl, others_ttl) if ttl is not None]
-            self._cache.save(self._cache_key, mode=self._mode, catalog=catalog, ttl=min(ttls, default=None))
+            accepted, _ = enforce_tool_limits(tools, self._context.tool_limits)
+            limits = self._context.tool_limits if accepted == tools else None
+            self._cache.save(
+                self._cache_key, mode=self._mode, catalog=catalog, limits=limits, ttl=min(ttls, default=None)
+            )
         if is_new:
             for notice in redacted.notices if self.catalog is None or self.catalog.tools != tools else ():
                 self._context.notify("warning", f"{self.name}: {notice}")
@@ -718,8 +722,11 @@ class ManagedServer:
                 return
         self._apply_catalog(catalog)
 
-    def _apply_catalog(self, catalog: Catalog) -> None:
-        """Keep the catalog; its tools that the config exposes get this server's name, trust and account."""
+    def _apply_catalog(self, catalog: Catalog, *, is_within: bool = False) -> None:
+        """Keep the catalog; its tools that the config exposes get this server's name, trust and account.
+
+        ``is_within`` tells that it is known to be within the limits.
+        """
         trusted = self.config.trust or self.config.is_bundled
         own = (self.name, trusted, self.config.account or "", catalog.info.title)
         exposed = [
@@ -731,6 +738,9 @@ class ManagedServer:
         ]
         exposed.sort(key=lambda spec: spec.name)
         self.catalog = catalog
+        if is_within:
+            self.tools = tuple(exposed)
+            return
         self.tools, notices = enforce_tool_limits(exposed, self._context.tool_limits)
         for notice in notices:
             self._context.notify("warning", f"{self.name}: {notice}")

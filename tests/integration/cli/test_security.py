@@ -452,6 +452,25 @@ def test_a_servers_text_for_the_model_is_limited(server: ScriptedServer) -> None
     assert len(server.offered_tools["box__say"]) == 1000
 
 
+def test_new_limits_hold_for_cached_tools(server: ScriptedServer) -> None:
+    server.set_script(tools=[modified_tool(description="x" * 3000)])
+    for limit, length, notices in ((4000, 3000, 0), (4000, 3000, 0), (1000, 1000, 1), (1000, 1000, 1), (4000, 3000, 0)):
+        server.configure(extra_config=f"[limits]\nmax_description = {limit}\n", via_shell=True)
+        completed = server.run("ask", "go")
+        assert len(server.offered_tools["box__say"]) == length
+        assert completed.stderr.count("descriptions cut at 1,000 characters") == notices
+        server.set_script(tools=[modified_tool(description="only in a new list")])
+
+
+def test_cached_tools_have_no_invisible_characters_either(server: ScriptedServer) -> None:
+    server.set_script(tools=[modified_tool(description="hid\u200bden")])
+    server.configure(via_shell=True)
+    for _ in range(2):
+        server.run("ask", "go")
+        assert server.offered_tools["box__say"] == "hidden"
+        server.set_script(tools=[modified_tool(description="only in a new list")])
+
+
 def test_the_calls_of_a_turn_are_limited(server: ScriptedServer) -> None:
     server.configure("trust = true", "[limits]\nmax_calls = 1\n")
     server.fake_openai.replies = [tool_call("box__say", "{}"), tool_call("box__say", "{}", "c2"), text("What I have.")]

@@ -1,4 +1,4 @@
-"""Benchmark of redacting, sanitizing, judging and rendering texts that are made to be slow.
+"""Benchmark of redacting, sanitizing, judging, rendering and splitting texts that are made to be slow.
 
     python benchmarks/adversarial.py
 
@@ -13,6 +13,7 @@ from collections.abc import Callable
 from rich.console import Console
 
 from mcpchat.core.patterns import parse_pattern
+from mcpchat.models.openai.think_tags import ThinkTags, split_unopened
 from mcpchat.ui.markdown.render import THEME, Markdown, parse_markdown
 from mcpchat.util.redaction import SecretRegistry, StreamRedactor
 from mcpchat.util.sanitize import sanitize
@@ -31,6 +32,9 @@ TEXTS = {
     "parent folders": "../",
     "addresses": "a@b,<",
     "spaces": "access_token  ",
+    "blanks": " ",
+    "blank lines": "\n",
+    "reasoning tags": "<think>a </thin",
     "open links": "[a](",
     "open images": "![",
     "emphasis": "**a *b ",
@@ -50,6 +54,15 @@ def stream(text: str) -> None:
     redactor.flush()
 
 
+def split_reasoning(text: str) -> None:
+    for beginning in ("", "<think>"):
+        tags = ThinkTags()
+        for start in range(0, len(text), 8):
+            list(tags.feed(beginning * (start == 0) + text[start : start + 8]))
+        list(tags.flush())
+    split_unopened(text)
+
+
 def judge(text: str) -> None:
     value = {"a": text[:99_000]}
     for match_all in (True, False):
@@ -63,7 +76,8 @@ def render(text: str) -> None:
 
 
 TASKS: dict[str, Callable[[str], object]] = {
-    "redact": SecretRegistry().redact_log, "stream": stream, "sanitize": sanitize, "judge": judge, "render": render,
+    "redact": SecretRegistry().redact_log, "stream": stream, "sanitize": sanitize,
+    "judge": judge, "render": render, "reasoning": split_reasoning,
 }  # fmt: skip
 
 

@@ -90,6 +90,14 @@ def split(*fragments: str) -> tuple[str, str]:
     return tuple("".join(piece.text for piece in pieces if piece.is_reasoning == wanted) for wanted in (True, False))  # type: ignore[return-value]
 
 
+@pytest.mark.parametrize("beginning", ["", "<think>", "<think>a"])
+@pytest.mark.parametrize("unit", [" ", "\n", "</thin", " <", "<think "])
+def test_many_blanks_and_beginnings_of_tags_take_no_longer_than_other_text(beginning: str, unit: str) -> None:
+    text = beginning + unit * 200_000
+    assert split(text) == split(beginning, *[unit] * 200_000)
+    assert split_unopened(text) == ("", text)
+
+
 @pytest.mark.parametrize(
     ("text", "reasoning", "answer"),
     [
@@ -102,6 +110,10 @@ def split(*fragments: str) -> tuple[str, str]:
         ("", "", ""),
         ("Use <think> in HTML</think>", "", "Use <think> in HTML</think>"),
         ("<think>a</think>b<think>c</think>", "a", "b<think>c</think>"),
+        ("  \n ", "", "  \n "),
+        (" <thin", "", " <thin"),
+        ("<think>  a  \n</thin  </think>  b  ", "a  \n</thin", "b  "),
+        ("<think>a  ", "a  ", ""),
     ],
 )
 def test_a_leading_block_is_reasoning_however_it_is_cut(text: str, reasoning: str, answer: str) -> None:

@@ -13,7 +13,7 @@ from mcpchat.core.events import VERSION
 from mcpchat.core.messages import Audio, Content, File, Image, Text, ToolResult, result_text
 from mcpchat.core.report import error_report
 from mcpchat.errors import UsageError
-from mcpchat.util.private_files import write_file
+from mcpchat.util.output_files import write_file
 from mcpchat.util.sanitize import sanitize
 
 Binary = Image | Audio | File

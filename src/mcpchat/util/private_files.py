@@ -4,12 +4,10 @@ import errno
 import os
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from mcpchat.errors import StoreError, UsageError
-from mcpchat.util.paths import expand_user
+from mcpchat.errors import StoreError
 
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _MAX_BYTES = 16 * 2**20  # the most that is read from a file
@@ -108,33 +106,6 @@ def write_private(path: Path, data: bytes, *, durable: bool = True) -> None:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise StoreError(f"cannot write {path}: {error.strerror}") from error
-
-
-def write_file(path: Path, chunks: Iterable[str | bytes]) -> None:
-    """Write the chunks into a file that only its owner can read. A regular file is replaced atomically.
-
-    Raises UsageError if it cannot be written.
-    """
-    target = expand_user(path)
-    try:
-        if target.exists() and not target.is_file():  # a pipe, a terminal
-            with target.open("wb") as file:
-                file.writelines(_encode_chunks(chunks))
-            return
-        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=".mcpchat-")
-        temporary = Path(name)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.writelines(_encode_chunks(chunks))
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}") from error
-
-
-def _encode_chunks(chunks: Iterable[str | bytes]) -> Iterator[bytes]:
-    return (chunk if isinstance(chunk, bytes) else chunk.encode(errors="replace") for chunk in chunks)
 
 
 def ensure_private_file(path: Path) -> None:

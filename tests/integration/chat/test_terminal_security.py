@@ -229,12 +229,14 @@ def test_a_chat_asks_before_it_runs_a_project_file(server: ScriptedServer, proje
             terminal.wait_exit()
 
 
-@pytest.mark.parametrize("options", [("-o", "raw"), ("-f", "-")])
+@pytest.mark.parametrize("options", [("-o", "raw"), ("-f", "-"), ("-f", "/proc/self/fd/1"), ("-f", "/dev/tty")])
 def test_raw_text_of_a_server_is_safe_at_a_terminal(server: ScriptedServer, options: tuple[str, str]) -> None:
     server.set_script(results={"say": f"before{ATTACK}after"})
     with server.terminal("call", "box.say", "text=x", "--yes", *options, columns=100) as terminal:
         terminal.wait_for("after")
         assert terminal.wait_exit() == 0
         assert_only_text(terminal)
+    if options[1].startswith("/"):  # another file than that of a test
+        return
     output = server.run("call", "box.say", "text=x", "--yes", *options).stdout
     assert f"before{strip_invisible(ATTACK)}after" in output

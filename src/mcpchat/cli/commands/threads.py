@@ -24,7 +24,7 @@ from mcpchat.ui.render import tables, transcript_html, transcripts
 from mcpchat.ui.render.thread_tree import format_tree
 from mcpchat.ui.render.timeline import format_timeline
 from mcpchat.util.dates import parse_time
-from mcpchat.util.private_files import write_file
+from mcpchat.util.output_files import write_file
 from mcpchat.util.sanitize import escape_unsafe_json, one_line, sanitize
 
 app = typer.Typer(cls=CommandGroup, add_completion=False, rich_markup_mode=None)

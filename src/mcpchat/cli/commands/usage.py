@@ -20,7 +20,7 @@ from mcpchat.errors import UsageError
 from mcpchat.ui.render import usage_html
 from mcpchat.ui.render.usage_tables import usage_table
 from mcpchat.util.dates import parse_time
-from mcpchat.util.private_files import write_file
+from mcpchat.util.output_files import write_file
 from mcpchat.util.sanitize import escape_unsafe_json, sanitize
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)

@@ -12,8 +12,8 @@ from mcpchat.ui.render import tables, transcripts
 from mcpchat.ui.render.thread_tree import format_tree
 from mcpchat.ui.render.transcript_html import to_html
 from mcpchat.ui.terminal import external
+from mcpchat.util.output_files import write_file
 from mcpchat.util.paths import expand_user
-from mcpchat.util.private_files import write_file
 from mcpchat.util.sanitize import one_line
 
 _MAX_DIGITS = 9  # digits of a typed number

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
-from mcpchat.config.validation import REFERENCE
+from mcpchat.config.validation import REFERENCE, has_literal_secret
 from mcpchat.errors import ConfigError
 from mcpchat.util.blocking import run_in_daemon_thread
 from mcpchat.util.keyring_problems import describe_keyring_error
@@ -116,6 +116,8 @@ async def resolve_url(
     url: str, environ: Mapping[str, str], *, allow_http: bool, config_key: str, on_secret: OnSecret = _ignore
 ) -> str:
     """Replace the references to secrets among the parameters of a URL. Raises ConfigError as ``resolve_headers``."""
+    if has_literal_secret(url):
+        check_encrypted(url, allow_http=allow_http, config_key=config_key)
     for name, value in iter_parameters(url):
         if REFERENCE.fullmatch(value):
             check_encrypted(url, allow_http=allow_http, config_key=config_key)

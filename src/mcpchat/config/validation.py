@@ -268,12 +268,18 @@ def find_literal_secrets(servers: Mapping[str, Any]) -> list[str]:
     found = [f"servers.{name}.{table}.{key}" for name, table, key in iter_literal_secrets(servers)]
     for name, server in as_tables(servers).items():
         url = server.get("url")
-        url = _REFERENCE_QUERY.sub("", url) if isinstance(url, str) else ""
-        if f"servers.{name}.url" not in {key.rpartition(".")[0] for key in found} and (
-            _LOOKS_SECRET.search(url) or TOKEN_PATTERN.search(url)
-        ):
+        is_found = f"servers.{name}.url" in {key.rpartition(".")[0] for key in found}
+        if isinstance(url, str) and not is_found and has_literal_secret(url):
             found.append(f"servers.{name}.url")
     return found
+
+
+def has_literal_secret(url: str) -> bool:
+    """Whether the URL has a secret in plain text: in a parameter, or anywhere what can only be one."""
+    if any(not REFERENCE.fullmatch(match["value"]) for match in _SECRET_QUERY.finditer(url)):
+        return True
+    rest = _REFERENCE_QUERY.sub("", url)
+    return _LOOKS_SECRET.search(rest) is not None or TOKEN_PATTERN.search(rest) is not None
 
 
 def iter_literal_secrets(servers: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:

@@ -81,7 +81,7 @@ def parse_web_url(text: str) -> SafeUrl:
         raise InvalidUrl("it has no host")
     if parts.username is not None or parts.password is not None:
         raise InvalidUrl("it contains a user name")
-    if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(host)):
+    if parts.scheme != "https" and not (parts.scheme == "http" and stays_here(host)):
         raise InvalidUrl(f"only https can be opened, not {parts.scheme or 'a URL without a scheme'}")
     warning = ""
     if not host.isascii() or "xn--" in host:
@@ -106,6 +106,21 @@ def is_loopback(host: str) -> bool:
     return address.is_loopback or ((inner := embedded_ipv4(address)) is not None and inner.is_loopback)
 
 
+def stays_here(host: str) -> bool:
+    """Whether what is sent to the host stays on this machine.
+
+    Packets to an IPv6 address that stands for a loopback one behind a gateway (NAT64, 6to4) leave the machine.
+    """
+    if host == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback
+
+
 def embedded_ipv4(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
     """The IPv4 address that is embedded in an IPv6 address, in any standard notation; None without one."""
     if isinstance(address, ipaddress.IPv4Address):
@@ -121,7 +136,7 @@ def is_unencrypted(url: str) -> bool:
     """Whether what is sent to the URL can be read on its way: http to another machine."""
     try:
         parts = urlsplit(url)
-        return parts.scheme == "http" and not is_loopback(parts.hostname or "")
+        return parts.scheme == "http" and not stays_here(parts.hostname or "")
     except ValueError:
         return True
 

@@ -102,6 +102,14 @@ async def test_a_secret_of_an_address_moves_and_is_sent(keyring: MemoryKeyring, 
     assert url == "https://a.example/mcp?x=1&api_key=new%2Fvalue#y"
     with pytest.raises(ConfigError, match="without encryption"):
         await resolve_url("http://a.example/?k=keyring:a-api_key", {}, allow_http=False, config_key="servers.a.url")
+    with pytest.raises(ConfigError, match="without encryption"):
+        await resolve_url("http://a.example/?api_key=abc0123def", {}, allow_http=False, config_key="servers.a.url")
+    for url in (
+        "http://127.0.0.1/?api_key=abc0123def",
+        "https://a.example/?api_key=abc0123def",
+        "http://a.example/?q=1",
+    ):
+        assert await resolve_url(url, {}, allow_http=False, config_key="servers.a.url") == url
 
 
 def test_without_a_keyring_they_stay(

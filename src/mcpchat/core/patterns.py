@@ -12,11 +12,14 @@ from mcpchat.core.text_forms import (
     command_pieces,
     decoded_forms,
     destinations,
+    find_joined_addresses,
     find_recipients,
     fold_name,
+    is_destination,
     leaves_folder,
     list_pieces,
     restricted_forms,
+    url_pieces,
     words,
 )
 
@@ -26,6 +29,7 @@ _REGEX_TIMEOUT = 0.5  # seconds for a regular expression on one value: only a ho
 _PATTERN = re.compile(r"(?P<glob>[^\s()]+)\s*(?:\((?P<conditions>.*)\))?", re.DOTALL)
 _CONDITION_SEPARATOR = re.compile(r",\s*(?=[\w.-]+\s*~?=|only\s*(?:,|$))")
 _CONDITION = re.compile(r"(?P<argument>[\w.-]+)\s*(?P<kind>~?=)\s*(?P<pattern>.*)", re.DOTALL)
+_NO_TEXT = re.compile(r"\{\d*,\d*\}|\[\^[^\]]*\]")  # in a regular expression: repetitions, and what is excluded
 _ONLY = "only"
 
 
@@ -75,14 +79,21 @@ class Condition(Struct, frozen=True, kw_only=True):
             commands += command_pieces(self.pattern)
             words_of_pattern += words(self.pattern)
             items += [*self.pattern.split(","), *words_of_pattern]
-        is_text = (
-            self.regex and re.search(r"\s|,|\\s", self.pattern) is not None
-        )  # a comma in the value is then part of the text
+        # A comma in the value is part of the text then.
+        is_text = self.regex and re.search(r"\s|,|\\s", _NO_TEXT.sub("", self.pattern)) is not None
         return (
             all(self._matches_any(commands, piece) for piece in command_pieces(text))
-            and (is_text or all(self._matches_any(items, piece) for piece in list_pieces(text)))
+            and all(
+                self._matches_any(items, piece) for piece in list_pieces(text) if not is_text or is_destination(piece)
+            )
+            and all(self._matches_any(words_of_pattern, piece) for piece in url_pieces(text))
+            and all(self._matches_any(items, address) for address in self._find_addresses(text))
             and all(self._matches_any(words_of_pattern, piece.strip(",;")) for piece in destinations(text))
         )
+
+    def _find_addresses(self, text: str) -> list[str]:
+        """The addresses in a value of a condition about addresses, however they are joined."""
+        return find_joined_addresses(text) if "@" in self.pattern and text.count("@") > 1 else []
 
     def _matches_any(self, patterns: list[str], text: str) -> bool:
         return any(self._matches_whole(pattern.strip(), text) for pattern in patterns)

@@ -4,6 +4,7 @@ import posixpath
 import re
 import unicodedata
 from collections.abc import Iterator
+from itertools import pairwise
 from urllib.parse import unquote
 
 from mcpchat.util.sanitize import limit_marks, strip_invisible
@@ -17,12 +18,20 @@ _COMMANDS = re.compile(r"[;|\r\n\0\x0b\x0c\x1c-\x1e\x85\u2028\u2029`]|&&|(?<![<>
 _PARENT_FOLDER = re.compile(r"(?:^|[/\\])[\s\0-\x1f]*\.\.(?![\w.-])")
 _WORDS = re.compile(r"[\s<>()\[\]{}\"']+")
 _PUNCTUATION = re.compile(r"[\s,;|<>()\[\]{}\"'`=&?#$:]+")
-_HEADER = re.compile(r"^(?:resent-)?(?:b?cc|to):(.*)$", re.IGNORECASE | re.MULTILINE)
-_RECIPIENTS = re.compile(r"(?:^|[_.-])(?:b?cc|to|recipients?|addressees?|attendees?|invitees?|guests?|e?mails?)$")
-_SENDERS = re.compile(r"(?:^|[_.-])(?:from|sender|reply_?to|author|user|account|login)$")
+_HEADER = re.compile(r"^[ \t]*(?:resent-)?(?:b?cc|to)[ \t]*:(.*(?:\n[ \t].*)*)", re.IGNORECASE | re.MULTILINE)
+_LINE_ENDS = re.compile(r"\r\n?|[\x0b\x0c\x85\u2028\u2029]")
+_RECIPIENT_WORDS = frozenset(
+    ("bcc", "cc", "to", "recipient", "recipients", "addressee", "addressees", "attendee", "attendees", "invitee",
+     "invitees", "guest", "guests", "notify", "share", "invite", "forward")
+)  # fmt: skip
+_ADDRESS_WORDS = frozenset(("email", "emails", "mail", "mails"))
+_SENDER_WORDS = frozenset(("from", "sender", "author"))
+_SENDERS = _SENDER_WORDS | {"user", "username", "account", "login", "replyto"}
+_COMMENTS = re.compile(r"\([^()]*\)|\"[^\"]*\"")
+_MAX_NAME_WORDS, _MAX_BARE_WORDS = 6, 2  # words beside each address in a list of addresses: "Ann <a@b>", "Ann a@b"
 _AROUND = ".!?*\u2026\u3001\u201c\u201d\u2018\u2019\u00ab\u00bb"  # punctuation around an address
-_ANY_ADDRESS = re.compile(r"[^\s@<>,;:|()\[\]{}\"']+@[^\s@<>,;:|()\[\]{}\"']+")
-_ADDRESS = re.compile(r"(?:[^@<>,;]*<\s*[^\s@<>,;]+@[^\s@<>,;]+\s*>|[^\s@<>,;]+@[^\s@<>,;]+)")
+_SECOND_TARGET = re.compile(r"://|@|^[/~\\]")
+_ADDRESS_ENDS = re.compile(r"[\s<>,;:|()\[\]{}\"']+")
 
 
 def normalize_text(text: str) -> str:
@@ -65,7 +74,7 @@ def restricted_forms(text: str) -> Iterator[str]:
             program, _, arguments = " ".join(command.strip("(){} ").split()).partition(" ")
             yield f"{program} {arguments}".strip()
             yield f"{posixpath.basename(program)} {arguments}".strip()
-        closed = re.sub(r"\s*@\s*", "@", form)
+        closed = _close_addresses(form)
         for part in dict.fromkeys(
             (form, *re.split(r"[\s,;<>()\"']+", form), *_PUNCTUATION.split(form), *_PUNCTUATION.split(closed))
         ):
@@ -115,6 +124,13 @@ def list_pieces(text: str) -> list[str]:
     return [piece for piece in pieces if is_destination(piece)] if _URL.match(text.strip()) else pieces
 
 
+def url_pieces(text: str) -> list[str]:
+    """Return what follows a semicolon or a bar within one URL and could be read as a URL, a path or an address."""
+    if not _URL.match(text.strip()):
+        return []
+    return [piece for piece in _nonempty(re.split(r"[;|]", text))[1:] if _SECOND_TARGET.search(piece)]
+
+
 def destinations(text: str) -> list[str]:
     """Return the words of the text that are addresses, paths or URLs."""
     return [word for word in _nonempty(_WORDS.split(text)) if is_destination(word)]
@@ -130,28 +146,72 @@ def is_destination(text: str) -> bool:
     return any(mark in text for mark in "@/\\") or text.startswith("~")
 
 
-def find_recipients(name: str, text: str) -> list[str]:
+def find_recipients(path: str, text: str) -> list[str]:
     """Return the e-mail addresses in the value of an argument that a server may send to.
 
-    These are all addresses if the name says so ("bcc"), none if it names a sender, and else those of a text that is
-    nothing but addresses, or of lines such as "Bcc: ...".
+    ``path`` has the names of the argument and of what is in it, separated by dots. These are all addresses if a name
+    says so ("bcc", "ccList"), none if the last one names a sender, and else those of a text that is little more than
+    addresses, or of lines such as "Bcc: ...".
     """
-    folded = fold_name(name)
-    if _SENDERS.search(folded):
+    *outer, name = (_name_words(name) for name in path.split("."))
+    if any(map(_names_recipients, outer)) or (_names_recipients(name) and not _names_sender(name)):
+        return all_addresses(text)
+    if _names_sender(name):
         return []
-    forms = decoded_forms(text) if len(text) < _MAX_RECIPIENTS else [text]
-    if _RECIPIENTS.search(folded):
-        return [address for form in forms for address in _ANY_ADDRESS.findall(re.sub(r"\s*@\s*", "@", form))]
-    in_headers = [address for line in _HEADER.findall(text) for address in _ANY_ADDRESS.findall(line)]
+    in_headers = [address for form in _forms(text) for line in _headers(form) for address in all_addresses(line)]
     return in_headers or find_addresses(text)
 
 
+def all_addresses(text: str) -> list[str]:
+    """Return all e-mail addresses in the text, in every form of it."""
+    return [address for form in _forms(text) for address in find_joined_addresses(form)]
+
+
 def find_addresses(text: str) -> list[str]:
-    """Return the e-mail addresses if the text is nothing but one or several of them, with or without names."""
-    parts = _nonempty(re.split(r"[,;\n]", text))
-    if not parts or not all(_ADDRESS.fullmatch(part) for part in parts):
+    """Return the e-mail addresses if the text is little more than one or several of them, with or without names."""
+    if not (addresses := all_addresses(text)):
         return []
-    return [word for part in parts for word in words(part) if "@" in word]
+    plain = _COMMENTS.sub(" ", _close_addresses(normalize_text(unquote(text))))
+    names = [word for word in _ADDRESS_ENDS.split(plain) if "@" not in word and re.search(r"\w", word)]
+    most = _MAX_NAME_WORDS if "<" in plain and ">" in plain else _MAX_BARE_WORDS
+    return addresses if len(names) <= most * len(set(addresses)) else []
+
+
+def find_joined_addresses(text: str) -> list[str]:
+    """Return what stands around each "@" of a text, up to what cannot be part of an address."""
+    words = (word.split("@") for word in _ADDRESS_ENDS.split(_close_addresses(text)) if "@" in word)
+    return [f"{name}@{host}" for parts in words for name, host in pairwise(parts) if name and host]
+
+
+def _close_addresses(text: str) -> str:
+    """Return the text without blanks around each "@"."""
+    return "@".join(part.strip() for part in text.split("@"))
+
+
+def _names_recipients(name: list[str]) -> bool:
+    return any(word in _RECIPIENT_WORDS or word in _ADDRESS_WORDS or word.startswith("bcc") for word in name)
+
+
+def _names_sender(name: list[str]) -> bool:
+    """Whether the name is a sender's, such as ``from_email`` or ``reply_to``; ``user`` only if it is all of it."""
+    if name == ["reply", "to"] or (len(name) == 1 and name[0] in _SENDERS):
+        return True
+    return not _SENDER_WORDS.isdisjoint(name) and _RECIPIENT_WORDS.isdisjoint(name)
+
+
+def _forms(text: str) -> list[str]:
+    return decoded_forms(text) if len(text) < _MAX_RECIPIENTS else [text]
+
+
+def _headers(text: str) -> list[str]:
+    """Return the values of the header lines for recipients, continuation lines included."""
+    return _HEADER.findall(_LINE_ENDS.sub("\n", text))
+
+
+def _name_words(name: str) -> list[str]:
+    """Return the words of a name: ``bccRecipients`` and ``bcc_recipients`` have two."""
+    separated = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", normalize_text(name))
+    return _nonempty(re.split(r"[\W_]+", separated.casefold()))
 
 
 def _nonempty(pieces: list[str]) -> list[str]:

@@ -31,11 +31,13 @@ THIEF, FRIEND = "thief@evil.org", "ann@example.com"
         [THIEF, FRIEND], [FRIEND, f"{THIEF}, {FRIEND}"], [[f"{THIEF} {FRIEND}"]], {"address": f"{THIEF}, {FRIEND}"},
         f"{THIEF}%2C{FRIEND}", f"{THIEF}%252C{FRIEND}", f"{THIEF}\uff0c{FRIEND}", f"{THIEF}\u2028{FRIEND}",
         "ann@evil.org%40example.com", "thief, ann@example.com", "",
+        f"mailto:{THIEF}?cc={FRIEND}", *(f"{THIEF}{joiner}{FRIEND}" for joiner in "\u3001\u060c/:?#=!*+"),
     ],
 )  # fmt: skip
 def test_a_rule_about_recipients_lets_no_stranger_in(to: Any) -> None:
     assert not allows("to=*@example.com", to=to)
-    assert not allows(r"to~=.*@example\.com", to=to)
+    for pattern in (r".*@example\.com", r"[^\s]+@example\.com", r".{1,90}@example\.com", r"[^ ]*@example\.com"):
+        assert not allows(f"to~={pattern}", to=to)
 
 
 @pytest.mark.parametrize("to", [FRIEND, f"{FRIEND}, bob@example.com", [FRIEND, "bob@example.com"], f" {FRIEND}"])
@@ -66,10 +68,26 @@ def test_addresses_in_other_arguments_must_match_too(other: Any) -> None:
     "bcc",
     ["Evil, Bob <x@evil.org>", '"Evil, Bob" <x@evil.org>', "x@evil.org z@evil.org", "Bob x@evil.org", "x@evil.org|z@evil.org",
      "x@evil.org, root", "x@evil.org (c)", "undisclosed: x@evil.org;", "x%40evil.org", "x\uff20evil.org", "x @evil.org",
-     '[{"email": "x@evil.org"}]', {"x@evil.org": {}}],
+     '[{"email": "x@evil.org"}]', {"x@evil.org": {}}, {"user": "x@evil.org"}, [{"account": "x@evil.org"}],
+     {"sender": "x@evil.org"}],
 )  # fmt: skip
 def test_a_copy_to_a_stranger_is_found_in_any_notation(bcc: Any) -> None:
     assert not allows("to=*@example.com", to=FRIEND, bcc=bcc)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"bcc_user": "a b x@evil.org"}, {"notify_user": "a b x@evil.org"}, {"share_with_user": "x@evil.org"},
+        {"bccRecipients": "a@evil.org b@evil.org"}, {"copy": "x%40evil.org"}, {"copy": "x\uff20evil.org"},
+        {"copy": "x@evil.org (Thief)"}, {"copy": "Thief, Big <x@evil.org>"}, {"ccList": ["Thief (x@evil.org)"]},
+        {"list": {"to_user": "x@evil.org"}}, {"bcclist": "a b c x@evil.org"},
+        *({"subject": f"hi{line}Bcc{colon}x@evil.org"} for line in ("\r", "\n", "\r\n ", "%0a", "\u2028") for colon in
+          (":", " : ", ":\n ", ": ann@example.com,\r\n\t")),
+    ],
+)  # fmt: skip
+def test_a_copy_under_any_name_is_found(other: dict[str, Any]) -> None:
+    assert not allows("to=*@example.com", to=FRIEND, **other)
 
 
 @pytest.mark.parametrize("other", [{"headers": "X: y\nBcc: x@evil.org"}, {"subject": "hi\r\nbcc: x@evil.org"}])
@@ -79,6 +97,9 @@ def test_a_copy_in_a_header_is_found(other: dict[str, Any]) -> None:
 
 def test_other_arguments_may_have_other_texts() -> None:
     assert allows("to=*@example.com", to=FRIEND, reply_to="me@other.org", **{"from": "me@other.org"})
+    assert allows(
+        "to=*@example.com", to=FRIEND, from_email="me@other.org", user="me@other.org", mail_from="me@other.org"
+    )
     assert allows("to=*@example.com", to=FRIEND, bcc="bob@example.com", body=f"Write to {THIEF}, please.", count=3)
     assert allows("path=/tmp/*", path="/tmp/a", author=THIEF)  # no rule about addresses
 
@@ -120,6 +141,11 @@ def test_only_does_not_weaken_a_restricting_rule() -> None:
         ("path=/tmp/*", {"path": "/tmp/..a/b"}, True),
         ("url=https://example.com/pub/*", {"url": "https://example.com/pub/..?x"}, False),
         ("url=https://example.com/pub/*", {"url": "https://example.com/pub/.%2e#x"}, False),
+        *(
+            ("url=https://example.com/pub/*", {"url": f"https://example.com/pub/a{cut}https://evil.org/"}, False)
+            for cut in (";", "|", "; ", ",", "%3B")
+        ),
+        ("url=https://example.com/pub/*", {"url": "https://example.com/pub/a;v=1/b|c?d=e;f"}, True),
         ("body=*", {"body": "a" * 200_000}, True),
         ("command~=git (status|log)( .*)?", {"command": "git log -p, -q"}, True),
         ("command~=git (status|log)( .*)?", {"command": "git log; rm x"}, False),

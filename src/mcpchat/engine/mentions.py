@@ -12,6 +12,8 @@ from mcpchat.engine.tool_results import truncate_middle
 _MENTION = re.compile(r"(?<!\S)@([A-Za-z0-9][A-Za-z0-9_-]*):(\S+)")
 _FILE_MENTION = re.compile(r'(?<!\S)@(?:"(?P<quoted>[^"\n]+)"|(?P<bare>[^\s"]\S*))')
 _MENTION_START = re.compile(r'@(?:"[^"\n]*"?|\S*)')  # also where it is not the beginning of a word
+_NAMES_SOMETHING = re.compile(r"..[./:~\\]|@\".")
+_MAX_PASTES = 1000
 _MAX_RESOURCE_LENGTH = 200_000  # characters of one resource
 _TRAILING_PUNCTUATION = ".,;:!?)]}>'\""
 
@@ -23,6 +25,16 @@ def is_pasted(mention: str, pastes: Iterable[str]) -> bool:
         for paste in pastes
         for pasted in _MENTION_START.findall(paste)
     )
+
+
+def keep_pasted(pastes: Sequence[str], sent: str) -> list[str]:
+    """The pastes that are still to be known once the text is sent.
+
+    These are the ones that are not in it, and of the others the mentions of names: /edit and Ctrl-Y bring a line back.
+    """
+    kept = [paste for paste in pastes if paste not in sent]
+    mentions = [mention for paste in pastes if paste in sent for mention in _MENTION_START.findall(paste)]
+    return [*dict.fromkeys((*kept, *filter(_NAMES_SOMETHING.search, mentions)))][-_MAX_PASTES:]
 
 
 def unmark_pasted(text: str, pastes: Sequence[str]) -> str:

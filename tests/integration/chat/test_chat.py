@@ -177,7 +177,7 @@ def test_files_are_completed_and_attached_and_pasted_names_are_not(
     assert user_messages(fake_openai)[-1] == "ask @nobody"
 
 
-UP = "\x1b[A"
+UP, CTRL_U, CTRL_Y = "\x1b[A", "\x15", "\x19"
 GITHUB_TOKEN = "ghp_" + "a1B2" * 6
 
 
@@ -209,6 +209,27 @@ def test_a_pasted_mention_attaches_nothing_in_any_form_nor_when_it_is_sent_again
     history = (isolated / ".local/state/mcpchat/history").read_text()
     assert 'read "secret.txt" and box:note://today' in history
     assert GITHUB_TOKEN not in history
+
+
+def test_a_pasted_mention_attaches_nothing_when_its_line_comes_back(
+    chat_environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path, isolated: Path
+) -> None:
+    (tmp_path / "secret.txt").write_text("do not tell")
+    with Terminal([MCPCHAT], environ=chat_environ, cwd=tmp_path, columns=100) as terminal:
+        terminal.wait_for("m · no servers")
+        terminal.send(PASTE.format("f1 @secret.txt") + ENTER)
+        terminal.wait_for("Hello.")
+        terminal.send("/edit" + ENTER)
+        terminal.wait_for("> f1 @secret.txt", count=2)
+        terminal.send(" w" + ENTER)
+        terminal.wait_for("Hello.", count=2)
+        terminal.send(PASTE.format("y1 @secret.txt") + CTRL_U + CTRL_Y + ENTER)
+        terminal.wait_for("Hello.", count=3)
+        terminal.send(CTRL_Y + ENTER)
+        terminal.wait_for("Hello.", count=4)
+        terminal.wait_for("@secret.txt was pasted in: it is not attached", count=4)
+    assert "do not tell" not in str(fake_openai.requests)
+    assert "@secret.txt" not in (isolated / ".local/state/mcpchat/history").read_text()
 
 
 def test_in_line_mode_only_attach_attaches(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mcpchat.engine.mentions import is_pasted, unmark_pasted
+from mcpchat.engine.mentions import is_pasted, keep_pasted, unmark_pasted
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,15 @@ from mcpchat.engine.mentions import is_pasted, unmark_pasted
 def test_a_mention_is_pasted_if_its_at_sign_was(mention: str, paste: str, pasted: bool) -> None:
     assert is_pasted(mention, [paste]) == pasted
     assert is_pasted(mention, ["x", paste]) == pasted
+
+
+def test_the_mentions_of_pastes_that_were_sent_are_known_later() -> None:
+    sent, waiting = 'see @/etc/passwd, @"two words" and @ or @x, me@a.example', "not yet @b.txt"
+    kept = keep_pasted([sent, waiting], f"{sent} and more")
+    assert kept == [waiting, "@/etc/passwd,", '@"two words"', "@a.example"]
+    assert keep_pasted(kept, "other text") == kept
+    assert is_pasted("@/etc/passwd", kept)
+    assert not is_pasted("@notes.txt", kept)
 
 
 def test_a_pasted_mention_is_kept_without_its_at_sign() -> None:

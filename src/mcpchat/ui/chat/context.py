@@ -19,7 +19,7 @@ from mcpchat.core.server_task import TaskEnded
 from mcpchat.core.threads import Thread, ThreadMessage
 from mcpchat.core.tools import ToolSpec
 from mcpchat.engine import outcomes
-from mcpchat.engine.mentions import attach_resources, find_file_mentions, find_mentions, is_pasted
+from mcpchat.engine.mentions import attach_resources, find_file_mentions, find_mentions, is_pasted, keep_pasted
 from mcpchat.engine.session import Session
 from mcpchat.ui.terminal import external
 from mcpchat.ui.terminal.screen import HangingIndent
@@ -218,7 +218,7 @@ class CommandContext:
             if index is None
             else await self._revise_message(text, index)
         )
-        self.pastes[:] = [paste for paste in self.pastes if paste not in text]  # the other pastes are not sent yet
+        self.pastes[:] = keep_pasted(self.pastes, text)
         message = replace(message, parts=(*message.parts, *self.attachments))
         self.attachments.clear()
         if index is None:

@@ -6,6 +6,7 @@ import re
 import shlex
 import stat
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -41,6 +42,9 @@ _BUILD_FILES: Mapping[str, tuple[str, ...]] = {
     "nix": ("flake.nix",),
 }  # fmt: skip
 _BUILD_NAMES = frozenset(name for names in _BUILD_FILES.values() for name in names)
+_MAX_FOLDERS = 20  # of those that words name
+_VARIABLE = re.compile(r"\$\{?(\w+)\}?")
+_FILE_OPTION = re.compile(r"-f|--?(?:[a-z]+-)?(?:file|makefile|justfile|taskfile|config|script|build-file)")
 _SPLIT = re.compile(r"[\s=,:;&|()<>'\"`]+")
 _MODULE = re.compile(r"(?<![\w-])-\w*m\s*(?P<name>[A-Za-z_][\w.]*)|\bimport\s+(?P<imported>[A-Za-z_][\w.]*)")
 
@@ -49,14 +53,17 @@ def hash_programs(servers: Mapping[str, Mapping[str, Any]], folder: Path) -> dic
     """Return the SHA-256 of each program and script in the ``folder`` that the servers' command lines name, by path.
 
     A word of a command line, or of a variable that changes what runs, names a file that has this path from the server's
-    working folder or from the project's. Files that these files load in turn do not count. Nothing is run.
+    working folder, from the project's, or from a folder that another word names. What an interpreter or a build program
+    is told to run is a script whatever its name. Files that these files load in turn do not count. Nothing is run.
     """
     hashes: dict[str, str] = {}
     root = folder.resolve()
     for server in servers.values():
-        for name in _named_files(server, folder):
+        for name, is_script in _named_files(server, folder):
             path = _resolve(name)
-            if path and path.is_relative_to(root) and str(path) not in hashes and (digest := _hash_file(path)):
+            if not path or not path.is_relative_to(root) or str(path) in hashes:
+                continue
+            if digest := _hash_file(path, is_script=is_script):
                 hashes[str(path)] = digest
     return dict(sorted(hashes.items()))
 
@@ -68,7 +75,8 @@ def _resolve(name: str) -> Path | None:
         return None  # too long, or a loop of links
 
 
-def _named_files(server: Mapping[str, Any], folder: Path) -> Iterator[str]:
+def _named_files(server: Mapping[str, Any], folder: Path) -> Iterator[tuple[str, bool]]:
+    """Yield each path that a file could have, and whether that file is a script whatever its name."""
     command, args = server.get("command"), server.get("args", ())
     if not isinstance(command, str) or not isinstance(args, list | tuple):
         return
@@ -78,7 +86,7 @@ def _named_files(server: Mapping[str, Any], folder: Path) -> Iterator[str]:
     variables = (
         {name: value for name, value in table.items() if isinstance(value, str)} if isinstance(table, dict) else {}
     )
-    texts = [command, *(argument for argument in args if isinstance(argument, str))]
+    texts = [_expand(text, variables) for text in (command, *args) if isinstance(text, str)]
     settings = [value for name, value in variables.items() if effect_of(name) == "code"]
     words = [word for text in (*texts, *settings) for word in _words(text)]
     if os.sep not in command and "PATH" in variables:
@@ -86,10 +94,46 @@ def _named_files(server: Mapping[str, Any], folder: Path) -> Iterator[str]:
         words += [_join(base, f"{entry or '.'}/{command}") for base in bases for entry in entries]
     modules = [(match["name"] or match["imported"]).replace(".", "/") for match in _MODULE.finditer(" ".join(texts))]
     build_files = [name for word in words for name in _BUILD_FILES.get(PurePath(word).stem, ())]
+    folders = dict.fromkeys(_join(base, word) for base in bases for word in words)
+    bases += [path for path in folders if _is_folder(path)][:_MAX_FOLDERS]
+    yield from ((path, True) for path in _scripts(texts, bases))
     for base in bases:
-        yield from (_join(base, f"{inner}/{name}") for inner in (".", *words) for name in build_files)
-        yield from (f"{_join(base, word)}{suffix}" for word in words for suffix in ("", *_SCRIPT_SUFFIXES))
-        yield from (_join(base, f"{module}{suffix}") for module in modules for suffix in _MODULE_SUFFIXES)
+        yield from ((_join(base, f"{inner}/{name}"), False) for inner in (".", *words) for name in build_files)
+        yield from ((f"{_join(base, word)}{suffix}", False) for word in words for suffix in ("", *_SCRIPT_SUFFIXES))
+        yield from ((_join(base, f"{module}{suffix}"), False) for module in modules for suffix in _MODULE_SUFFIXES)
+
+
+def _expand(text: str, variables: Mapping[str, str]) -> str:
+    """The text with the variables of the server's table, as a shell reads it; the working folder is "."."""
+    return _VARIABLE.sub(lambda match: variables.get(match[1], "." if match[1] == "PWD" else match[0]), text)
+
+
+def _scripts(texts: Sequence[str], bases: Sequence[str]) -> Iterator[str]:
+    """Yield what interpreters run, the first file among their arguments, and the files that build programs get."""
+    for words in (texts, *(_split(text) for text in texts)):
+        for number, word in enumerate(words):
+            name, rest = PurePath(word).name, words[number + 1 :]
+            if INTERPRETER.fullmatch(name):
+                named = ([_join(base, arg) for base in bases] for arg in rest if not arg.startswith("-"))
+                yield from next((paths for paths in named if any(map(_is_file, paths))), [])
+            elif PurePath(word).stem in _BUILD_FILES:
+                options = [part for arg in rest for part in arg.split("=", 1)]
+                files = [file for option, file in pairwise(options) if _FILE_OPTION.fullmatch(option)]
+                yield from (_join(base, file) for base in bases for file in files)
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return os.path.isfile(path)  # noqa: PTH113 - as above
+    except ValueError:
+        return False
+
+
+def _is_folder(path: str) -> bool:
+    try:
+        return os.path.isdir(path)  # noqa: PTH112 - as above
+    except ValueError:
+        return False
 
 
 def _join(base: str, name: str) -> str:
@@ -99,16 +143,21 @@ def _join(base: str, name: str) -> str:
 def _words(text: str) -> Sequence[str]:
     """The parts of an argument that could be paths: all of it, its shell words, and the pieces between punctuation."""
     text = text[:_MAX_ARGUMENT].replace("\0", "")
-    try:
-        shell_words = shlex.split(text)
-    except ValueError:
-        shell_words = []
+    shell_words = _split(text)
     pieces = _SPLIT.split(text)
     glued = [re.sub(r"^(-\w|@|file://|\+)", "", piece) for piece in (text, *pieces)]
     return [*dict.fromkeys(word for word in (text, *shell_words, *pieces, *glued) if word)]
 
 
-def _hash_file(path: Path) -> str:
+def _split(text: str) -> list[str]:
+    """The words of a shell command; none if its quotes do not match."""
+    try:
+        return shlex.split(text[:_MAX_ARGUMENT])
+    except ValueError:
+        return []
+
+
+def _hash_file(path: Path, *, is_script: bool) -> str:
     """Return the SHA-256 of a program or script. For another file, or if the file is missing, return ""."""
     try:
         info = path.stat()
@@ -116,7 +165,9 @@ def _hash_file(path: Path) -> str:
             return ""
         with path.open("rb") as file:
             beginning = file.read(2)
-            is_program = path.name in _BUILD_NAMES or SCRIPT_NAME.fullmatch(path.name) or beginning == b"#!"
+            is_program = (
+                is_script or path.name in _BUILD_NAMES or SCRIPT_NAME.fullmatch(path.name) or beginning == b"#!"
+            )
             if not is_program and not info.st_mode & 0o111:
                 return ""  # data, which the server may change itself
             if info.st_size > _MAX_BYTES:

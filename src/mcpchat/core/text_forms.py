@@ -30,6 +30,11 @@ _SENDERS = _SENDER_WORDS | {"user", "username", "account", "login", "replyto"}
 _COMMENTS = re.compile(r"\([^()]*\)|\"[^\"]*\"")
 _MAX_NAME_WORDS, _MAX_BARE_WORDS = 6, 2  # words beside each address in a list of addresses: "Ann <a@b>", "Ann a@b"
 _AROUND = ".!?*\u2026\u3001\u201c\u201d\u2018\u2019\u00ab\u00bb"  # punctuation around an address
+_URL_INSIDE = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]{0,20}):[/\\]+(?P<rest>[^\s\"'<>/\\][^\s\"'<>]*)")
+_URL_BREAKS = re.compile(r"[\t\r\n]")  # a browser leaves them out
+_QUOTES = re.compile(r"[\"'\\]")
+_PREFIX = re.compile(r"(?:\w+=\S*|env|command|builtin|exec|nohup|time|nice|xargs|busybox) ")  # before a command
+_MAX_PREFIXES = 20
 _SECOND_TARGET = re.compile(r"://|@|^[/~\\]")
 _ADDRESS_ENDS = re.compile(r"[\s<>,;:|()\[\]{}\"']+")
 
@@ -71,9 +76,8 @@ def restricted_forms(text: str) -> Iterator[str]:
     """
     for form in decoded_forms(text):
         for command in command_pieces(form):
-            program, _, arguments = " ".join(command.strip("(){} ").split()).partition(" ")
-            yield f"{program} {arguments}".strip()
-            yield f"{posixpath.basename(program)} {arguments}".strip()
+            yield from _read_command(" ".join(command.strip("(){} ").split()))
+        yield from (_normalize_url(match) for match in _URL_INSIDE.finditer(_URL_BREAKS.sub("", form)))
         closed = _close_addresses(form)
         for part in dict.fromkeys(
             (form, *re.split(r"[\s,;<>()\"']+", form), *_PUNCTUATION.split(form), *_PUNCTUATION.split(closed))
@@ -94,12 +98,33 @@ def restricted_forms(text: str) -> Iterator[str]:
                         yield re.sub(r"^(?:\.\./)+", "/", folded)
 
 
+def _read_command(command: str) -> Iterator[str]:
+    """Yield what a shell could run: the command, without quotes, and without what sets variables or runs another."""
+    for text in dict.fromkeys((command, _QUOTES.sub("", command))):
+        for _ in range(_MAX_PREFIXES):
+            program, _, arguments = text.partition(" ")
+            yield text
+            yield f"{posixpath.basename(program)} {arguments}".strip()
+            if not (match := _PREFIX.match(text)):
+                break
+            text = text[match.end() :]
+
+
+def _normalize_url(match: re.Match[str]) -> str:
+    """Return the URL without user name, default port and a dot at the end of its host, with two slashes."""
+    scheme = match["scheme"].lower()
+    authority, slash, path = match["rest"].replace("\\", "/").partition("/")
+    host = authority.rpartition("@")[2].lower()
+    host = host.removesuffix({"http": ":80", "https": ":443"}.get(scheme, ":")).rstrip(".")
+    return f"{scheme}://{host}{slash}{path}"
+
+
 def _decode_host(text: str) -> str:
     """Return the text with its encoded international host names decoded, where they are valid."""
 
     def decode(match: re.Match[str]) -> str:
         try:
-            return match[0].encode().decode("idna")
+            return match[0].lower().encode().decode("idna")
         except UnicodeError:
             return match[0]
 

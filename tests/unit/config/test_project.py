@@ -354,6 +354,9 @@ PROGRAMS = (
 )
 
 
+SCRIPTS = ("server", "launch", "build.mk", "stack.yml", "sub/go")  # that only their use shows to be scripts
+
+
 @pytest.mark.parametrize(
     ("server", "files"),
     [
@@ -364,7 +367,7 @@ PROGRAMS = (
         ({"command": "python", "args": ["-um", "pkg.mod"]}, ["pkg/mod.py"]),
         ({"command": "python", "args": ["-mpkg"]}, ["pkg/__init__.py"]),
         ({"command": "python", "args": ["-c", "import main; main.go()"]}, ["main.py"]),
-        ({"command": "node", "args": ["--require=./hook.js", "-r./hook.js", "server"]}, ["hook.js", "server.js"]),
+        ({"command": "node", "args": ["--require=./hook.js", "-r./hook.js", "server"]}, ["hook.js", "server", "server.js"]),
         ({"command": "npm", "args": ["--prefix", "sub", "start"]}, ["sub/package.json"]),
         ({"command": "sh", "args": ["-c", "tools/run --x && npm start"]}, ["tools/run"]),
         ({"command": "bash", "args": ["-lc", 'python3 "main.py"']}, ["main.py"]),
@@ -375,6 +378,15 @@ PROGRAMS = (
         ({"command": "FOLDER/sub/../run.sh", "args": ["file://FOLDER/hook.js"]}, ["hook.js", "run.sh"]),
         ({"command": "/bin/sh", "args": ["missing.sh", "a\0b", "x" * 9000, 7, "~nosuchuser/x", "../../../proc/self/pagemap", "'"]}, []),
         ({"command": "./run.sh", "cwd": "~nosuchuser"}, ["run.sh"]),
+        ({"command": "python3", "args": ["-X", "dev", "server", "data.db"]}, ["server", "server.js"]),
+        ({"command": "bash", "args": ["./launch"]}, ["launch"]),
+        ({"command": "sh", "args": ["-c", "cd sub && ./go && perl ../server data.db"]}, ["server", "server.js", "sub/go", "sub/package.json"]),
+        ({"command": "sh", "args": ["-c", "$PWD/launch"]}, ["launch"]),
+        ({"command": "sh", "args": ["-c", "exec ${FOO}"], "env": {"FOO": "./run.sh"}}, ["run.sh"]),
+        ({"command": "make", "args": ["-f", "build.mk"]}, ["build.mk"]),
+        ({"command": "docker", "args": ["compose", "--file=stack.yml", "up"]}, ["stack.yml"]),
+        ({"command": "uv", "args": ["--directory", "sub", "run", "x.py"]}, ["run.sh", "sub/package.json", "sub/x.py"]),
+        ({"command": "python", "args": ["-m", "mod"], "env": {"PYTHONPATH": "pkg"}}, ["pkg/mod.py"]),
         ({"command": 7}, []),
         ({"url": "https://x.example"}, []),
     ],
@@ -382,10 +394,10 @@ PROGRAMS = (
 def test_named_programs_belong_to_the_trusted_content(
     tmp_path: Path, server: dict[str, object], files: list[str]
 ) -> None:
-    for name in (*PROGRAMS, "data.db", "settings.json", "big.gguf"):
+    for name in (*PROGRAMS, *SCRIPTS, "data.db", "settings.json", "big.gguf"):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
-        path.write_text("#!" if name == "tools/run" else name)
+        path.write_text("#!" if name in {"tools/run", "sub/go"} else name)
     hashes = hash_programs({"s": eval(repr(server).replace("FOLDER", str(tmp_path)))}, tmp_path)
     assert [os.path.relpath(path, tmp_path) for path in hashes] == sorted(files)
 

@@ -119,6 +119,24 @@ def test_only_allows_no_argument_that_no_condition_names() -> None:
     assert not allows("only", a=1)
 
 
+@pytest.mark.parametrize(
+    ("rule", "text"),
+    [
+        *(("x=sudo *", text) for text in ('"sudo" rm', "'sudo' rm", "env sudo rm", "a=1 b= sudo rm", "su\\do rm", "env a=1 /usr/bin/sudo rm")),
+        *(
+            ("x=http://evil.org/*", text)
+            for text in (
+                "url=http://evil.org/x", "http://a@evil.org/x", "http://evil.org:80/x", "http://evil.org./x", "http:/evil.org/x",
+                "http:\\\\evil.org/x", "view-source:http://evil.org/x", "ht\ttp://evil.org/x", "HTTP://EVIL.org/x", "get 'http://evil.org/x'",
+            )
+        ),
+        ("x=y@bücher.example", "y@XN--BCHER-KVA.example"),
+    ],
+)  # fmt: skip
+def test_a_restricting_rule_finds_quoted_and_prefixed_commands_and_urls(rule: str, text: str) -> None:
+    assert restricts(rule, x=text)
+
+
 def test_only_does_not_weaken_a_restricting_rule() -> None:
     assert restricts("to=*@evil.org, only", to=THIEF, body="x")
 

@@ -12,7 +12,7 @@ from tests.support.paths import DOCS
 from tests.support.processes import run_process
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(440)
 def test_the_blocks_of_the_scripting_page_run_unchanged(tmp_path: Path) -> None:
     page = (DOCS / "scripting.md").read_text()
     blocks = re.findall(r"^```(sh|python)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
@@ -21,7 +21,7 @@ def test_the_blocks_of_the_scripting_page_run_unchanged(tmp_path: Path) -> None:
     environ = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     completed = subprocess.run(
         ["bash", "-c", "set -euo pipefail\n" + "\n".join(scripts)],
-        cwd=tmp_path, env=environ, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=200,
+        cwd=tmp_path, env=environ, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=400,
     )  # fmt: skip
     assert completed.returncode == 0, completed.stdout + completed.stderr
     assert "calculator.calculate(6 * 7) = 42" in completed.stdout

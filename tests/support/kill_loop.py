@@ -8,6 +8,7 @@ load, be accepted by model APIs, and contain every reported message.
 """
 
 import asyncio
+import itertools
 import os
 import random
 import signal
@@ -91,11 +92,16 @@ async def _run_conversation(path: Path, report_fd: int, rng: random.Random) -> N
             await session.undo()
 
 
-def kill_repeatedly(path: Path, *, times: int, seed: int) -> KillStats:
-    """Start and kill a conversation ``times`` times on the same database."""
+def kill_repeatedly(path: Path, *, times: int, seed: int, in_flight: int) -> KillStats:
+    """Start and kill a conversation on the same database: ``times`` times, and until so many kills hit a tool call.
+
+    On a busy machine a conversation gets longer to come so far.
+    """
     rng = random.Random(seed)
     kills = KillStats()
-    for number in range(times):
+    for number in itertools.count():
+        if number >= times and kills.in_flight >= in_flight:
+            break
         read_fd, write_fd = os.pipe()
         pid = os.fork()
         if pid == 0:
@@ -105,7 +111,7 @@ def kill_repeatedly(path: Path, *, times: int, seed: int) -> KillStats:
             finally:
                 os._exit(1)
         os.close(write_fd)
-        time.sleep(rng.random() * MAX_DELAY)
+        time.sleep(rng.random() * MAX_DELAY * (1 + number // times))
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         with os.fdopen(read_fd, "rb") as pipe:
@@ -145,7 +151,7 @@ def main() -> None:
     times, seed = (int(arg) for arg in (sys.argv[1:3] + ["2000", "1"][len(sys.argv[1:3]) :]))
     path = Path(tempfile.mkdtemp()) / "threads.db"
     started = time.monotonic()
-    kills = kill_repeatedly(path, times=times, seed=seed)
+    kills = kill_repeatedly(path, times=times, seed=seed, in_flight=0)
     store = sqlite.open_threads(path, lambda text: print(f"damaged: {text}"))
     store.check()
     print(f"{times:,} kills in {time.monotonic() - started:.0f} s: {kills}")

@@ -15,7 +15,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import BaseModel, Field
 
 from mcpchat_servers.google.display_names import to_one_line
-from mcpchat_servers.google.text_extraction import decode_text, find_visible_text, html_to_text
+from mcpchat_servers.google.text_extraction import decode_text, find_visible_text, html_to_text, is_html
 
 ROOT_PART_ID = "0"  # the only part of a message that is just a file; Gmail's own part id for it is empty
 MAX_LISTED_ITEMS = 20  # listed recipients and attachments of a message
@@ -229,32 +229,42 @@ class TextPart(NamedTuple):
 
 
 def find_text_parts(part: Raw, depth: int = 0) -> list[TextPart]:
-    """Return the parts whose text a mail program shows: of alternatives the HTML, otherwise the plain text."""
+    """Return the parts whose text a mail program shows: of alternatives the HTML, of related parts the first one."""
     kind = str(part.get("mimeType", ""))
     children: Sequence[Raw] = part.get("parts") or ()
     if children and not kind.startswith("message/") and depth <= _MAX_DEPTH:
+        found = [find_text_parts(child, depth + 1) for child in children]
         if kind == "multipart/alternative":
-            return _choose_alternative([find_text_parts(child, depth + 1) for child in children])
-        return [text_part for child in children for text_part in find_text_parts(child, depth + 1)]
+            return _choose_alternative(found)
+        if kind == "multipart/related" and found[0]:  # the first part is shown, with what the others have for it
+            first, *others = found[0]
+            plain = [item.part for option in found[1:] for item in option if not _is_html_part(item.part)]
+            return [first._replace(alternatives=[*first.alternatives, *plain]), *others]
+        return [text_part for option in found for text_part in option]
     body = part.get("body") or {}
     has_text = kind.startswith("text/") and not part.get("filename") and bool(body.get("size") or body.get("data"))
     return [TextPart(part)] if has_text else []
 
 
 def _choose_alternative(options: Sequence[list[TextPart]]) -> list[TextPart]:
-    def has_type(option: list[TextPart], media_type: str) -> bool:
-        return any(str(item.part.get("mimeType")) == media_type for item in option)
-
-    html = [option for option in options if has_type(option, "text/html")]
-    plain = [option for option in options if has_type(option, "text/plain") and option not in html]
+    html = [option for option in options if any(_is_html_part(item.part) for item in option)]
+    plain = [
+        option
+        for option in options
+        if option not in html and any(str(item.part.get("mimeType")) == "text/plain" for item in option)
+    ]
     if not html:
         return next(iter([*plain, *filter(None, options)]), [])
     hidden = [item.part for option in plain for item in option]
-    position = next(index for index, item in enumerate(html[-1]) if item.part.get("mimeType") == "text/html")
+    position = next(index for index, item in enumerate(html[-1]) if _is_html_part(item.part))
     return [
         item._replace(alternatives=[*item.alternatives, *hidden]) if index == position else item
         for index, item in enumerate(html[-1])
     ]
+
+
+def _is_html_part(part: Raw) -> bool:
+    return is_html(str(part.get("mimeType", "")), "")
 
 
 async def extract_part_text(part: Raw, data: bytes, *, notes: bool = True) -> str:
@@ -263,7 +273,7 @@ async def extract_part_text(part: Raw, data: bytes, *, notes: bool = True) -> st
     Raises ToolError without ``notes`` if that cannot be told.
     """
     text = decode_part(part, data)
-    if part.get("mimeType") != "text/html":
+    if not _is_html_part(part):
         return text.strip()
     if notes:
         return await html_to_text(text)

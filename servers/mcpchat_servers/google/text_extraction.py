@@ -17,6 +17,7 @@ from mcpchat_servers.google.media_types import OFFICE_KINDS, guess_media_type
 
 PAGE_LENGTH = 20_000  # characters that a call returns by default
 MAX_PAGE_LENGTH = 100_000
+_MAX_BEGINNING = 10_000  # characters
 MAX_HTML_LENGTH = 500_000  # characters; the rest is left out
 MAX_REPLY_LENGTH = 8000  # characters of a message in a summary: finding quotations takes quadratic time
 MAX_OFFICE_BYTES = 25 * 2**20
@@ -27,7 +28,15 @@ _TEXT_TYPES = re.compile(
     r"text/|application/(json|xml|javascript|x-yaml|yaml|toml|sql|x-sh|csv|rtf|x-ndjson)|[^;]*\+(json|xml)"
 )
 TOO_COMPLEX = "[This HTML is too complex to tell which of its text can be seen: all of it is left out]"
-_EMBEDDED_DATA = re.compile(r"data:[\w.+-]{1,60}/[\w.+-]{1,60};base64,[A-Za-z0-9+/=\s]{100,}")  # images within HTML
+_EMBEDDED_DATA = re.compile(  # images within HTML
+    r"(?P<before>(?:\b(?:src|href|background|poster)\s*=|url\()\s*[\"']?)data:[\w.+-]{1,60}/[\w.+-]{1,60};base64,"
+    r"[A-Za-z0-9+/=\s]{100,}",
+    re.IGNORECASE,
+)
+_STYLE = re.compile(r"<style\b[^>]*>.*?</style\s*>", re.DOTALL | re.IGNORECASE)
+_DOCTYPE = re.compile(r"\s*<!doctype[^>]*>", re.IGNORECASE)
+_HTML_TYPES = frozenset(("text/html", "application/xhtml+xml", "text/x-html", "text/x-server-parsed-html"))
+_VAGUE_HTML_TYPES = frozenset(("application/octet-stream", "application/xml", "text/xml", "binary/octet-stream"))
 _HTML_START = re.compile(
     r"(?i)\s*(<!--.{0,1000}?-->\s*|<\?xml[^>]{0,200}>\s*)*<(!doctype html|html|head|body)\b", re.DOTALL
 )
@@ -159,13 +168,19 @@ class VisibleText(NamedTuple):
 
 async def find_visible_text(html: str) -> VisibleText | None:
     """Return the text of HTML that a person would see, or None if the HTML is too complex to tell."""
-    html = _EMBEDDED_DATA.sub("data:", html)
-    code, output = await _run_document_worker("html", html[:MAX_HTML_LENGTH].encode(errors="replace"))
+    html = _EMBEDDED_DATA.sub(r"\g<before>data:", html)
+    read, rest = html[:MAX_HTML_LENGTH], html[MAX_HTML_LENGTH:]
+    if styles := "".join(_STYLE.findall(rest)):  # they hold for what is before them too
+        if len(styles) > MAX_HTML_LENGTH:
+            return None
+        doctype = match.end() if (match := _DOCTYPE.match(read)) else 0
+        read = read[:doctype] + styles + read[doctype:]
+    code, output = await _run_document_worker("html", read.encode(errors="replace"))
     if code:
         return None
     counts, _, text = output.partition("\n")
     passages, descriptions = map(int, counts.split())
-    return VisibleText(text, passages, descriptions, max(len(html) - MAX_HTML_LENGTH, 0))
+    return VisibleText(text, passages, descriptions, len(rest))
 
 
 async def html_to_text(html: str) -> str:
@@ -179,9 +194,12 @@ async def html_to_text(html: str) -> str:
 
 def is_html(media_type: str, text: str) -> bool:
     """Whether a text is HTML: by its media type or, if that says nothing, by its beginning."""
-    if media_type in {"text/html", "application/xhtml+xml"}:
+    media_type = media_type.partition(";")[0].strip().lower()
+    if media_type in _HTML_TYPES:
         return True
-    return media_type == "application/octet-stream" and bool(_HTML_START.match(text))
+    return media_type in _VAGUE_HTML_TYPES and (
+        _HTML_START.match(text) is not None or "http://www.w3.org/1999/xhtml" in text[:_MAX_BEGINNING]
+    )
 
 
 async def pdf_to_text(data: bytes, what: str) -> str:

@@ -28,8 +28,16 @@ from mcpchat_servers.google.text_extraction import html_to_text
         ),
         ("<p>" + "x" * 499_997 + "hidden", "x" * 499_997 + "\n\n[6 more characters of HTML left out]"),
         ("<!-- nothing -->", ""),
+        (
+            "<!doctype html><p class=h>no</p>yes<!--" + "x" * 600_000 + "--><style>.h{display:none}</style>",
+            "yes\n\n[1 hidden passage left out]\n\n[100,073 more characters of HTML left out]",
+        ),
+        (
+            "<style>[id$=AAAB]{display:none}</style>yes<p id='data:image/png;base64," + "A" * 200 + "AAAB'>no</p>",
+            "yes\n\n[1 hidden passage left out]",
+        ),
     ],
-    ids=range(11),
+    ids=range(13),
 )
 async def test_html_becomes_visible_text(html: str, text: str) -> None:
     assert (await html_to_text(html)).strip() == text

@@ -24,7 +24,8 @@ _PREFIXES = (
     "sk-", "ya29.", "1//0", "GOCSPX-", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "xoxa-",
     "xoxb-", "xoxe-", "xoxo-", "xoxp-", "xoxr-", "xoxs-", "AIza", "npm_", "hf_", "sk_live_", "rk_live_", "sk_test_",
     "rk_test_", "whsec_", "pypi-", "SG.", "ATATT3", "ATCTT3", "dckr_pat_", "dckr_oat_", "ntn_", "secret_", "hvs.",
-    "hvb.", "hvr.", "AGE-SECRET-KEY-", "eyJ", _KEY_BEGIN,
+    "hvb.", "hvr.", "AGE-SECRET-KEY-", "dop_v1_", "doo_v1_", "shpat_", "shpss_", "shpca_", "shppa_", "lin_api_", "gsk_",
+    "xai-", "eyJ", _KEY_BEGIN,
 )  # fmt: skip
 # A token begins where no ASCII word goes on. An escape (\\n, %20, \\u0022, a colour) ends a word too.
 _BEGINNING = (
@@ -41,6 +42,8 @@ TOKEN_PATTERN = re.compile(
         | [sr]k_(?:live|test)_\w{{16,}} | whsec_\w{{16,}}
         | pypi-[\w-]{{50,}} | SG\.[\w-]{{16,}}\.[\w-]{{16,}} | AT[AC]TT3[\w=-]{{20,}} | dckr_[po]at_[\w-]{{20,}}
         | ntn_[A-Za-z0-9]{{30,}} | secret_[A-Za-z0-9]{{40,}} | hv[sbr]\.[\w-]{{20,}} | AGE-SECRET-KEY-1[A-Z0-9]{{50,}}
+        | do[op]_v1_[A-Za-z0-9]{{60,}} | shp(?:at|ss|ca|pa)_[A-Za-z0-9]{{30,}} | lin_api_[A-Za-z0-9]{{30,}}
+        | gsk_[A-Za-z0-9]{{40,}} | xai-[A-Za-z0-9]{{60,}}
         | eyJ[\w-]{{8,}}\.eyJ[\w-]{{4,}}\.[\w-]*
       )
       | -----BEGIN\ {_KEY_LABEL}(?:\\[nr]|[\w+/=\s:,.()<>@]|-(?!----))*

@@ -21,6 +21,8 @@ FORMATS = [
     ("github_pat_", 20, WORD), ("sk_live_", 16, WORD), ("rk_live_", 16, WORD), ("whsec_", 16, WORD),
     ("npm_", 30, PLAIN), ("hf_", 30, PLAIN), ("sk_test_", 16, WORD), ("rk_test_", 16, WORD), ("pypi-", 50, DASHED),
     ("ATATT3", 20, DASHED), ("ATCTT3", 20, DASHED), ("dckr_pat_", 20, DASHED), ("dckr_oat_", 20, DASHED),
+    ("dop_v1_", 60, PLAIN), ("doo_v1_", 60, PLAIN), ("lin_api_", 30, PLAIN), ("gsk_", 40, PLAIN), ("xai-", 60, PLAIN),
+    *((f"shp{kind}_", 30, PLAIN) for kind in ("at", "ss", "ca", "pa")),
     ("ntn_", 30, PLAIN), ("secret_", 40, PLAIN), ("hvs.", 20, DASHED), ("hvb.", 20, DASHED), ("hvr.", 20, DASHED),
     ("AGE-SECRET-KEY-1", 50, "AMZ059"),
     *((f"gh{kind}_", 20, WORD) for kind in "pousr"),

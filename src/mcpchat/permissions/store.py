@@ -31,7 +31,7 @@ class FilePinStore:
         self._server_fingerprints = server_fingerprints
 
     def load_summary(self, server: str) -> PinSummary | None:
-        """The pins' summary. That of a large file is kept in a file of its own."""
+        """The summary of the pins. For a large file, it is saved in a second file."""
         path = self._path(server)
         summary_path = path.with_suffix(".summary.json")
         try:

@@ -97,13 +97,10 @@ def parse_web_url(text: str) -> SafeUrl:
 
 def is_loopback(host: str) -> bool:
     """Whether the host is this machine: ``localhost``, or a loopback address in any notation."""
-    if host == "localhost":
-        return True
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return address.is_loopback or ((inner := embedded_ipv4(address)) is not None and inner.is_loopback)
+    address = _parse_address(host)
+    return stays_here(host) or (
+        address is not None and (inner := embedded_ipv4(address)) is not None and inner.is_loopback
+    )
 
 
 def stays_here(host: str) -> bool:
@@ -111,14 +108,16 @@ def stays_here(host: str) -> bool:
 
     Packets to an IPv6 address that stands for a loopback one behind a gateway (NAT64, 6to4) leave the machine.
     """
-    if host == "localhost":
-        return True
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
+    address = _parse_address(host)
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return (mapped or address).is_loopback
+    return host == "localhost" or (address is not None and (mapped or address).is_loopback)
+
+
+def _parse_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
 
 
 def embedded_ipv4(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:

@@ -275,8 +275,8 @@ def describe_project(project: Project, user: Config, programs: Iterable[str] = (
     return lines
 
 
-def summarize_project(project: Project, user: Config) -> list[str]:
-    """List in one short line each what the project file would run or contact."""
+def summarize_project(project: Project, user: Config, length: int = 400) -> list[str]:
+    """List in one short line each what the project file would run or contact: the target has ``length`` characters."""
     lines = []
     for name, server in project.servers.items():
         if name in user.servers:
@@ -290,11 +290,11 @@ def summarize_project(project: Project, user: Config) -> list[str]:
         )
         effects = [variable for variable in (*server.env, *server.env_pass) if effect_of(variable)]
         changes = f"  with {', '.join(one_line(variable, 40) for variable in effects[:5])}" if effects else ""
-        lines.append(f"{one_line(name, 40)} {verb} {_cut_middle(_visible_text(target))}{changes}")
+        lines.append(f"{one_line(name, 40)} {verb} {_cut_middle(_visible_text(target), length)}{changes}")
     return lines
 
 
-def _cut_middle(text: str, length: int = 400) -> str:
+def _cut_middle(text: str, length: int) -> str:
     if len(text) <= length:
         return text
     half = length // 2

@@ -17,9 +17,13 @@ _MAX_ARGUMENT = 4096  # characters that are looked at
 _MODULE_SUFFIXES = (".py", "/__main__.py", "/__init__.py")
 _SCRIPT_SUFFIXES = (".js", ".mjs", ".cjs", ".ts", ".py", ".sh", "/index.js", "/__main__.py", "/package.json")
 SCRIPT_NAME = re.compile(
-    r"(?i).*\.(py[wz]?|[cm]?[jt]sx?|sh|bash|zsh|fish|ps1|bat|cmd|exe|rb|pl|php|lua|tcl|r|jar|class|wasm|so|dylib|dll|node)"
+    r"(?i).*\.(py[wz]?|[cm]?[jt]sx?|sh|bash|zsh|fish|ps1|bat|cmd|exe|rb|p[lm]|php|lua|tcl|r|jar|class|wasm|so|dylib|dll|node"
+    r"|exs?|swift|dart|clj[sc]?|scala|kts?|groovy|csx?|fsx?|rs|go|zig|jl|nim|hs|awk)"
 )
-INTERPRETER = re.compile(r"(sh|bash|zsh|dash|node|deno|bun|tsx|ts-node|python|pypy|ruby|perl|php|lua)[\d.]*(\.exe)?")
+INTERPRETER = re.compile(
+    r"(sh|bash|zsh|dash|fish|node|deno|bun|tsx|ts-node|python|pypy|ruby|perl|php|lua|tclsh|Rscript|julia|elixir)"
+    r"[\d.]*(\.exe)?"
+)
 # What these programs run is in a file that the command line does not name.
 _BUILD_FILES: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("npm", "pnpm", "yarn", "bun", "npx", "pnpx", "bunx", "node"), ("package.json", ".npmrc")),
@@ -34,14 +38,29 @@ _BUILD_FILES: Mapping[str, tuple[str, ...]] = {
     "invoke": ("tasks.py",),
     "rake": ("Rakefile", "rakefile"),
     "deno": ("deno.json", "deno.jsonc"),
-    "cargo": ("Cargo.toml", "build.rs"),
+    "cargo": ("Cargo.toml", "build.rs", "src/main.rs"),
     "go": ("go.mod", "main.go"),
+    "swift": ("Package.swift",),
+    "dart": ("pubspec.yaml",),
+    "mix": ("mix.exs",),
+    "bundle": ("Gemfile",),
+    "lein": ("project.clj",),
+    "sbt": ("build.sbt",),
+    "zig": ("build.zig",),
+    "nox": ("noxfile.py",),
+    "tox": ("tox.ini",),
+    "pixi": ("pixi.toml", "pyproject.toml"),
+    "direnv": (".envrc",),
+    "gulp": ("gulpfile.js",),
+    "mise": ("mise.toml", ".mise.toml"),
     "composer": ("composer.json",),
     "mvn": ("pom.xml",),
     "gradle": ("build.gradle", "build.gradle.kts"),
     "nix": ("flake.nix",),
 }  # fmt: skip
-_BUILD_NAMES = frozenset(name for names in _BUILD_FILES.values() for name in names)
+_JAVA = {"java", "javaw", "kotlin", "scala", "groovy"}  # they find a class by its name
+_CLASS_NAME = re.compile(r"[A-Za-z_$][\w$]*(?:\.[\w$]+)*")
+_BUILD_NAMES = frozenset(PurePath(name).name for names in _BUILD_FILES.values() for name in names)
 _MAX_FOLDERS = 20  # of those that words name
 _VARIABLE = re.compile(r"\$\{?(\w+)\}?")
 _FILE_OPTION = re.compile(r"-f|--?(?:[a-z]+-)?(?:file|makefile|justfile|taskfile|config|script|build-file)")
@@ -93,6 +112,8 @@ def _named_files(server: Mapping[str, Any], folder: Path) -> Iterator[tuple[str,
         entries = variables["PATH"].split(os.pathsep)
         words += [_join(base, f"{entry or '.'}/{command}") for base in bases for entry in entries]
     modules = [(match["name"] or match["imported"]).replace(".", "/") for match in _MODULE.finditer(" ".join(texts))]
+    if any(PurePath(word).stem in _JAVA for word in words):
+        words += [f"{word.replace('.', '/')}.class" for word in words if _CLASS_NAME.fullmatch(word)]
     build_files = [name for word in words for name in _BUILD_FILES.get(PurePath(word).stem, ())]
     folders = dict.fromkeys(_join(base, word) for base in bases for word in words)
     bases += [path for path in folders if _is_folder(path)][:_MAX_FOLDERS]

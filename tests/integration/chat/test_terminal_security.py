@@ -229,6 +229,27 @@ def test_a_chat_asks_before_it_runs_a_project_file(server: ScriptedServer, proje
             terminal.wait_exit()
 
 
+@pytest.mark.parametrize(("lines", "pages"), [(30, 1), (12, 4)])
+def test_every_command_of_a_project_is_on_the_screen_with_a_question(
+    server: ScriptedServer, tmp_path: Path, lines: int, pages: int
+) -> None:
+    names = [f"server{number}" for number in range(20)]
+    (tmp_path / ".mcpchat.toml").write_text(
+        "".join(f'[servers.{name}]\ncommand = "true"\nargs = ["{"漢" * 9000}", "; rm {name}"]\n' for name in names)
+    )
+    shown: set[str] = set()
+    with server.terminal("trust", columns=80, lines=lines, cwd=tmp_path) as terminal:
+        for page in range(1, pages + 1):
+            question = "Trust it, as it is now?" if page == pages else f"Go on? {20 - 6 * page} more servers follow."
+            terminal.wait_for(question)
+            terminal.wait_for("[y]es  [n]o")
+            screen = "\n".join(row.plain.rstrip() for row in terminal.rows())
+            shown |= {name for name in names if f"{name} runs true '漢" in screen and f" {name}'\n" in screen}
+            terminal.send("y")
+        assert terminal.wait_exit() == 0
+    assert shown == set(names)
+
+
 @pytest.mark.parametrize("options", [("-o", "raw"), ("-f", "-"), ("-f", "/proc/self/fd/1"), ("-f", "/dev/tty")])
 def test_raw_text_of_a_server_is_safe_at_a_terminal(server: ScriptedServer, options: tuple[str, str]) -> None:
     server.set_script(results={"say": f"before{ATTACK}after"})

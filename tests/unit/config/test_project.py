@@ -351,6 +351,9 @@ PROGRAMS = (
     "server.js",
     "sub/x.py",
     "sub/package.json",
+    "Main.class",
+    "build/com/acme/Main.class",
+    "Gemfile",
 )
 
 
@@ -387,6 +390,12 @@ SCRIPTS = ("server", "launch", "build.mk", "stack.yml", "sub/go")  # that only t
         ({"command": "docker", "args": ["compose", "--file=stack.yml", "up"]}, ["stack.yml"]),
         ({"command": "uv", "args": ["--directory", "sub", "run", "x.py"]}, ["run.sh", "sub/package.json", "sub/x.py"]),
         ({"command": "python", "args": ["-m", "mod"], "env": {"PYTHONPATH": "pkg"}}, ["pkg/mod.py"]),
+        ({"command": "java", "args": ["-cp", ".", "Main"]}, ["Main.class"]),
+        ({"command": "/usr/bin/java", "args": ["-cp", "lib/x:build", "com.acme.Main"]}, ["build/com/acme/Main.class"]),
+        ({"command": "sh", "args": ["-c", "exec java -classpath=FOLDER Main"]}, ["Main.class"]),
+        ({"command": "cat", "args": ["Main"]}, []),
+        ({"command": "bundle", "args": ["exec", "server"]}, ["Gemfile", "server.js"]),
+        ({"command": "Rscript", "args": ["launch", "data.db"]}, ["launch"]),
         ({"command": 7}, []),
         ({"url": "https://x.example"}, []),
     ],
@@ -396,7 +405,7 @@ def test_named_programs_belong_to_the_trusted_content(
 ) -> None:
     for name in (*PROGRAMS, *SCRIPTS, "data.db", "settings.json", "big.gguf"):
         path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("#!" if name in {"tools/run", "sub/go"} else name)
     hashes = hash_programs({"s": eval(repr(server).replace("FOLDER", str(tmp_path)))}, tmp_path)
     assert [os.path.relpath(path, tmp_path) for path in hashes] == sorted(files)

@@ -26,6 +26,8 @@ TEXTS = {
     "open private keys": "-----BEGIN RSA PRIVATE KEY-----",
     "dashes": "-----",
     "token prefixes": "sk-a.ghp_a/",
+    "token prefixes, other letters": "sk-漢",
+    "one long word": "a",
     "invisible characters": "s\u200bk\u200b-\u200b",
     "stacked marks": "a\u0301\u0301\u0301\u0301",
     "percent encoding": "%252525",
@@ -64,7 +66,7 @@ def split_reasoning(text: str) -> None:
 
 
 def judge(text: str) -> None:
-    value = {"a": text[:99_000]}
+    value = {"a": f"{text[:99_000]}/"}
     for match_all in (True, False):
         for rule in ("m.t(a=*@example.com)", "m.t(a=/tmp/*)"):
             parse_pattern(rule).matches("m.t", value, match_all=match_all)

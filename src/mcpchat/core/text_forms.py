@@ -13,7 +13,7 @@ _MAX_RECIPIENTS = 20_000  # characters
 _MAX_DECODINGS = 3  # of percent encoding: a program decodes once, or twice behind a proxy
 _DOTS = str.maketrans("\u3002\uff0e\uff61", "...")  # a browser reads them as dots of a host name
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/*")
+_SCHEMES = re.compile(r"(?<![A-Za-z0-9+.-])(?:[A-Za-z][A-Za-z0-9+.-]+:)+/*")  # such as jar:file:/
 _COMMANDS = re.compile(r"[;|\r\n\0\x0b\x0c\x1c-\x1e\x85\u2028\u2029`]|&&|(?<![<>])&(?!>)|[$<>]\(|\d?>>?(?=\s*[^\s\d=])")
 _PARENT_FOLDER = re.compile(r"(?:^|[/\\])[\s\0-\x1f]*\.\.(?![\w.-])")
 _WORDS = re.compile(r"[\s<>()\[\]{}\"']+")
@@ -28,6 +28,8 @@ _ADDRESS_WORDS = frozenset(("email", "emails", "mail", "mails"))
 _SENDER_WORDS = frozenset(("from", "sender", "author"))
 _SENDERS = _SENDER_WORDS | {"user", "username", "account", "login", "replyto"}
 _COMMENTS = re.compile(r"\([^()]*\)|\"[^\"]*\"")
+_COMMENT = re.compile(r"\([^()]*\)")  # may stand in an address: x@(comment)example.com
+_MAX_COMMENT_DEPTH = 3
 _MAX_NAME_WORDS, _MAX_BARE_WORDS = 6, 2  # words beside each address in a list of addresses: "Ann <a@b>", "Ann a@b"
 _AROUND = ".!?*\u2026\u3001\u201c\u201d\u2018\u2019\u00ab\u00bb"  # punctuation around an address
 _URL_INSIDE = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]{0,20}):[/\\]+(?P<rest>[^\s\"'<>/\\][^\s\"'<>]*)")
@@ -78,10 +80,10 @@ def restricted_forms(text: str) -> Iterator[str]:
         for command in command_pieces(form):
             yield from _read_command(" ".join(command.strip("(){} ").split()))
         yield from (_normalize_url(match) for match in _URL_INSIDE.finditer(_URL_BREAKS.sub("", form)))
-        closed = _close_addresses(form)
-        for part in dict.fromkeys(
-            (form, *re.split(r"[\s,;<>()\"']+", form), *_PUNCTUATION.split(form), *_PUNCTUATION.split(closed))
-        ):
+        closed = [
+            piece for spelling in _address_forms(form) for piece in _PUNCTUATION.split(_close_addresses(spelling))
+        ]
+        for part in dict.fromkeys((form, *re.split(r"[\s,;<>()\"']+", form), *_PUNCTUATION.split(form), *closed)):
             yield part
             yield part.strip(_AROUND)
             if "xn--" in part.lower():
@@ -90,7 +92,7 @@ def restricted_forms(text: str) -> Iterator[str]:
                 path = part.replace("\\", "/")
                 glued = re.search(r"(?:^-{1,2}[A-Za-z]+|[^\w/.-])(/.*)", path)  # -f/etc/x, @/etc/x
                 without_host = re.sub(r"^[A-Za-z]+://[^/]*", "", path)
-                spellings = (path, _SCHEME.sub("/", path, count=1), without_host, glued[1] if glued else path)
+                spellings = (path, _SCHEMES.sub("/", path, count=1), without_host, glued[1] if glued else path)
                 for spelling in dict.fromkeys(spellings):
                     folded = posixpath.normpath(spelling)
                     yield re.sub("^/+", "/", folded)
@@ -204,8 +206,23 @@ def find_addresses(text: str) -> list[str]:
 
 def find_joined_addresses(text: str) -> list[str]:
     """Return what stands around each "@" of a text, up to what cannot be part of an address."""
-    words = (word.split("@") for word in _ADDRESS_ENDS.split(_close_addresses(text)) if "@" in word)
+    words = (
+        word.split("@")
+        for form in _address_forms(text)
+        for word in _ADDRESS_ENDS.split(_close_addresses(form))
+        if "@" in word
+    )
     return [f"{name}@{host}" for parts in words for name, host in pairwise(parts) if name and host]
+
+
+def _address_forms(text: str) -> list[str]:
+    """Return the text, and without its comments in parentheses if addresses may have some."""
+    forms = dict.fromkeys([text])
+    if "@" in text:
+        for _ in range(_MAX_COMMENT_DEPTH):
+            text = _COMMENT.sub("", text)
+            forms[text] = None
+    return list(forms)
 
 
 def _close_addresses(text: str) -> str:

@@ -34,7 +34,7 @@ _BEGINNING = (
 )
 _KEY_LABEL = r"[A-Z\ ]{0,40}PRIVATE\ KEY(?:\ BLOCK)?-----"
 TOKEN_PATTERN = re.compile(
-    rf"""{_BEGINNING}(?:
+    rf"""{_BEGINNING}(?a:
           sk-(?=[\w-]*[A-Za-z0-9]{{16}})[\w-]{{20,}}
         | ya29\.[\w-]{{20,}} | 1//0[\w-]{{20,}} | GOCSPX-[\w-]{{10,}}
         | gh[pousr]_\w{{20,}} | github_pat_\w{{20,}} | glpat-[\w-]{{16,}} | xox[abeoprs]-[\w-]{{10,}}
@@ -61,12 +61,12 @@ _PARTIAL_ESCAPE = re.compile(
 _MAX_ESCAPE = 12  # characters
 _NAMED_ESCAPES = {"&amp;": "&", "&lt;": "<", "&gt;": ">", "&quot;": '"', "&apos;": "'"}
 _CAN_BEGIN = re.compile(_BEGINNING)
-_TAIL_CHAR = re.compile(r"[\w./=-]")  # the characters of an unfinished token
+_TAIL_CHAR = re.compile(r"[\w./=-]", re.ASCII)  # the characters of an unfinished token
 _TOKEN_START = re.compile(rf"{_BEGINNING}(?:{'|'.join(map(re.escape, _PREFIXES[:-1]))})")
 _KEY_EDGE = re.compile(rf"-----(?P<kind>BEGIN|END) {_KEY_LABEL}")
 _OPEN_HEADER = re.compile(r"-----BEGIN [A-Z ]{0,60}-{0,4}\Z")
 _MAX_HEADER = 80  # characters
-_CONTINUATION = re.compile(r"[\w./=+-]*")
+_CONTINUATION = re.compile(r"[\w./=+-]*", re.ASCII)
 _KEY_BODY = re.compile(r"[\w+/=\s:,.()<>@\\-]*")
 _LOG_SECRET = re.compile(
     r"""(?i)(?P<name>[?&](?:code|state)|\b(?:access_token|refresh_token|id_token|client_secret|code_verifier|client_assertion))

@@ -69,7 +69,7 @@ def test_addresses_in_other_arguments_must_match_too(other: Any) -> None:
     ["Evil, Bob <x@evil.org>", '"Evil, Bob" <x@evil.org>', "x@evil.org z@evil.org", "Bob x@evil.org", "x@evil.org|z@evil.org",
      "x@evil.org, root", "x@evil.org (c)", "undisclosed: x@evil.org;", "x%40evil.org", "x\uff20evil.org", "x @evil.org",
      '[{"email": "x@evil.org"}]', {"x@evil.org": {}}, {"user": "x@evil.org"}, [{"account": "x@evil.org"}],
-     {"sender": "x@evil.org"}],
+     {"sender": "x@evil.org"}, "x@(c)evil.org", "x(ann@example.com)@evil.org"],
 )  # fmt: skip
 def test_a_copy_to_a_stranger_is_found_in_any_notation(bcc: Any) -> None:
     assert not allows("to=*@example.com", to=FRIEND, bcc=bcc)
@@ -131,6 +131,8 @@ def test_only_allows_no_argument_that_no_condition_names() -> None:
             )
         ),
         ("x=y@bücher.example", "y@XN--BCHER-KVA.example"),
+        *(("x=*@evil.org", text) for text in ("x@(c)evil.org", "x(c)@evil.org", "x@evil(c).org", "Ann <x@(a(b(c)))evil.org>")),
+        *(("x=/etc/*", text) for text in ("jar:file:/etc/x", "jar:file:///etc/x!/a", "a:b:c:/etc/x", "f=jar:file:/etc/x")),
     ],
 )  # fmt: skip
 def test_a_restricting_rule_finds_quoted_and_prefixed_commands_and_urls(rule: str, text: str) -> None:
@@ -240,8 +242,12 @@ def test_a_restricting_rule_finds_a_command_at_any_place(command: Any) -> None:
     assert restricts("command=rm *", command=command)
 
 
-def test_many_marks_on_one_letter_take_no_long_time() -> None:
-    text = "a" + "\u0301\u0323" * 49_000
+@pytest.mark.no_cover
+@pytest.mark.parametrize(
+    "text",
+    ["a" + "\u0301\u0323" * 49_000, "a" * 99_000 + "/", "a-" * 49_000 + "/", "a:" * 49_000 + "/", "(a" * 49_000 + "@"],
+)
+def test_a_text_that_is_made_to_be_slow_takes_no_long_time(text: str) -> None:
     assert not restricts("to=*@evil.org", to=text)
     assert not allows("to=*@evil.org", to=text)
 

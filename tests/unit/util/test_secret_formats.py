@@ -334,7 +334,7 @@ def test_a_secret_within_base64_is_redacted(before: bytes, after: bytes) -> None
 @pytest.mark.parametrize(
     "unit",
     ["-----BEGIN ", "-----BEGIN x", "-----BEGIN RSA PRIVATE KEY-----", "-----END ", "PRIVATE KEY ", "sk-a.", "ghp_a/",
-     "s\u200bk\u200b-\u200b", "eyJaaaaaaaa.eyJaaaa.", "access_token  "],
+     "s\u200bk\u200b-\u200b", "eyJaaaaaaaa.eyJaaaa.", "access_token  ", "sk-漢"],
 )  # fmt: skip
 @pytest.mark.no_cover
 def test_a_long_hostile_text_is_streamed_in_time(unit: str) -> None:

@@ -213,6 +213,22 @@ def test_what_is_seen_stays(html: str) -> None:
         '<p style="filter:opacity(.3) opacity(.3) opacity(.3)">HIDDEN',
         '<p style="clip:rect(auto,auto,0,auto);position:absolute">HIDDEN',
         '<p style="color:white;background:#000;background-clip:text">HIDDEN',
+        "<style>@property --c{syntax:'<color>';inherits:false;initial-value:white} p{color:var(--c,black)}</style><p>HIDDEN",
+        "<style>@property --c{syntax:'*';inherits:false;initial-value:white}"
+        "div{--c:black}p{color:var(--c)}</style><div><p>HIDDEN",
+        "<style>@property --c{syntax:'*';inherits:true;initial-value:none}</style><p style='--c:initial;display:var(--c)'>HIDDEN",
+        "<style>@namespace h url(http://www.w3.org/1999/xhtml);h|p{display:none}</style><p>HIDDEN",
+        "<style>@namespace h url(http://www.w3.org/1999/xhtml);div>h|*:not(h|b){display:none}</style><div><p>HIDDEN",
+        "<style>p{color:ffffff}</style><p>HIDDEN",
+        "<style>p{color:white} p{color:000000}</style><p>HIDDEN",
+        "<p style='color:fff'>HIDDEN",
+        "<font color='#fffff'>HIDDEN</font>",
+        "<font color=' WHITE '>HIDDEN</font>",
+        "<font color='ffffffxffffff'>HIDDEN</font>",
+        "<body bgcolor=zero><font color=zero>HIDDEN",
+        "<div style='transform:rotate(180deg)'><p style='margin-left:300px'>HIDDEN",
+        "<div style='zoom:.5'><p style='transform:scale(.4)'>HIDDEN",
+        "<div style='transform:scale(1e9)'><div style='transform:scale(1e-9)'>HIDDEN",
     ],
 )
 def test_what_an_attack_found_stays_hidden(html: str) -> None:
@@ -252,6 +268,15 @@ def test_what_an_attack_found_stays_hidden(html: str) -> None:
         '<p style="color:var(--x,#333)">SEEN',
         '<a href="https://x.example">SEEN</a>',
         '<p style="line-height:1.4;overflow:hidden">SEEN',
+        '<p style="color:light-dark(#222,#eee)">SEEN',
+        "<div style='transform:rotate(180deg)'><p style='transform:rotate(180deg) translate(100px)'>SEEN",
+        "<p style='transform:scale(1.5);transform-origin:0 0'>SEEN",
+        "<p style='width:calc(100% * 2 / 3);overflow:hidden'>SEEN",
+        "<p style='color:#222;color:ffeedd1'>SEEN",
+        "<font color=chucknorris>SEEN</font>",
+        "<style>@property --c{syntax:'<color>';inherits:true;initial-value:white}</style><p style='--c:black;color:var(--c)'>SEEN",
+        "<!doctype html><p style='color:ffffff'>SEEN",
+        "<p style='max-width:100%;overflow:hidden;height:auto'>SEEN",
     ],
 )
 def test_what_mails_show_stays(html: str) -> None:

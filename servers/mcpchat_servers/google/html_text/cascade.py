@@ -13,6 +13,7 @@ from mcpchat_servers.google.html_text.css_values import (
     PAGE_WIDTH,
     Tokens,
     TooComplexError,
+    keyword,
     parse_length,
     strip_spaces,
 )
@@ -23,6 +24,8 @@ _MAX_SELECTOR = 20_000  # characters, with the selectors around a nested rule
 _NOT_ON_DESKTOP = re.compile(
     r"-webkit-touch-callout|-ms-ime-align|-ms-high-contrast|-webkit-overflow-scrolling|url-prefix"
 )
+_NAMESPACE = re.compile(r"[\w-]+\|(?=[\w*-])")  # of a type in a selector: all elements of a mail are in that of HTML
+_HASHLESS_COLOR = re.compile(r"[0-9a-fA-F]{3}(?:[0-9a-fA-F]{3})?")  # old documents allow it
 _GROUP_RULES = {"media", "supports", "layer", "container", "scope", "document", "-moz-document"}
 # Selectors that cssselect2 does not know: some match every element here, the others are aliases of :is().
 _ALWAYS_TRUE = re.compile(r":(?:dir\([^()]*\)|defined|read-only|-moz-locale-dir\([^()]*\))", re.IGNORECASE)
@@ -50,6 +53,13 @@ class Declaration(NamedTuple):
     is_uncertain: bool = False  # it may not apply: its condition or its layer's order is not known
 
 
+class RegisteredVariable(NamedTuple):
+    """A variable that ``@property`` defines."""
+
+    initial: Tokens
+    is_inherited: bool
+
+
 class _Rule(NamedTuple):
     declarations: list[Any]  # of tinycss2
     is_layered: bool
@@ -72,6 +82,7 @@ class Cascade:
         self._matcher = cssselect2.Matcher()
         self._inline: dict[str, list[Any]] = {}
         self.keyframes: dict[str, list[Any]] = {}  # declarations of the last frame, by the animation's name
+        self.registered: dict[str, RegisteredVariable] = {}
         in_templates = {style for template in root.iter("template") for style in template.iter()}
         styles = [
             style for style in root.iter() if style.tag.rpartition("}")[2] == "style" and style not in in_templates
@@ -97,7 +108,9 @@ class Cascade:
             elif rule.type == "at-rule" and rule.content is not None:
                 name = rule.lower_at_keyword
                 content = tinycss2.parse_blocks_contents(rule.content, skip_comments=True, skip_whitespace=True)
-                if name.endswith("keyframes"):
+                if name == "property":
+                    self._register_variable(rule.prelude, content)
+                elif name.endswith("keyframes"):
                     self._add_keyframes(rule.prelude, content)
                 elif name in _GROUP_RULES and (holds := _condition_holds(name, rule.prelude)) is not False:
                     self._add_rules(
@@ -111,9 +124,10 @@ class Cascade:
     def _add_rule(self, selector: str, rule: _Rule) -> None:
         if self._ignores_case:
             selector = selector.lower()
-        compiled = _compile_selectors(selector) or _compile_selectors(
-            _IS_ALIASES.sub(":is(", _ALWAYS_TRUE.sub(":not(x-never)", selector))
-        )
+        compiled = _compile_selectors(selector)
+        if not compiled:
+            selector = _NAMESPACE.sub("", selector)
+            compiled = _compile_selectors(_IS_ALIASES.sub(":is(", _ALWAYS_TRUE.sub(":not(x-never)", selector)))
         if not compiled and (simpler := _UNKNOWN_PARTS.sub("", selector)) != selector:
             # What these parts select is not known: the rule applies to all others, but must not show anything.
             rule = rule._replace(is_uncertain=True)
@@ -129,6 +143,13 @@ class Cascade:
                 self.keyframes.setdefault(name, []).extend(
                     declaration for declaration in _parse_declarations(frame.content)
                 )
+
+    def _register_variable(self, prelude: Tokens, descriptors: list[Any]) -> None:
+        names = [token.value for token in prelude if token.type == "ident"]
+        values = {item.lower_name: strip_spaces(item.value) for item in descriptors if item.type == "declaration"}
+        if len(names) == 1 and "initial-value" in values:
+            is_inherited = keyword(values.get("inherits", ())) != "false"
+            self.registered[names[0]] = RegisteredVariable(values["initial-value"], is_inherited)
 
     def find_declarations(self, element: cssselect2.ElementWrapper) -> list[Declaration]:
         """Return all declarations for an element, the strongest last."""
@@ -151,6 +172,8 @@ class Cascade:
                 Declaration((bool(item.important), True, (1, 0, 0, 0), 0, position), _property_name(item), item.value)
                 for position, item in enumerate(self._inline[style])
             ]
+        if self._ignores_case:
+            found = [_read_hashless_color(declaration) for declaration in found]
         return sorted(found, key=lambda declaration: declaration.precedence)
 
 
@@ -166,6 +189,15 @@ def _compile_selectors(selectors: str) -> list[Any]:
         if len(selectors) < _SHORT_SELECTOR:
             return []  # a gap of the library, such as :has(:focus)
         raise TooComplexError from None
+
+
+def _read_hashless_color(declaration: Declaration) -> Declaration:
+    """Read ``color: ffffff`` as old documents allow it. Other programs leave it out, so it is uncertain."""
+    if not declaration.name.endswith("color") or not _HASHLESS_COLOR.fullmatch(
+        text := tinycss2.serialize(strip_spaces(declaration.value))
+    ):
+        return declaration
+    return declaration._replace(value=tinycss2.parse_component_value_list(f"#{text}"), is_uncertain=True)
 
 
 def _property_name(declaration: Any) -> str:

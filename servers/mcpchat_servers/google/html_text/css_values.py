@@ -1,6 +1,7 @@
 """CSS values as numbers: lengths in pixels, colours, ``calc()``, ``var()``. Parsing is done by tinycss2."""
 
 import copy
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -23,6 +24,9 @@ _FONT_RELATIVE = {
     "rlh": 1.2, "rex": 0.5, "rch": 0.5, "ric": 1.0, "rcap": 0.7,
 }  # fmt: skip
 _CALC_NAMES = {"calc", "-webkit-calc", "-moz-calc", "min", "max", "clamp"}
+_CALC_CONSTANTS = {"infinity": math.inf, "-infinity": -math.inf, "nan": math.nan, "pi": math.pi, "e": math.e}
+_MAX_NUMBER = 1e7  # browsers limit lengths too
+_SUBSTITUTIONS = {"if", "attr", "inherit", "random", "random-item", "toggle", "first-valid", "sibling-index", "ident"}
 _MAX_TOKENS = 2000  # of a value, after its variables are replaced
 _MAX_DEPTH = 30  # of variables within variables, and of calc() within calc()
 _ENVIRONMENT = re.compile(r"safe-area-inset-\w+|keyboard-inset-\w+")  # 0 px on a desktop computer
@@ -153,9 +157,22 @@ def _replace(tokens: Tokens, variables: Mapping[str, Tokens], budget: list[int],
     return strip_spaces(result)
 
 
-def is_calculation(token: Any) -> bool:
-    """Whether a function is calc() or the like. Its value is unknown if it needs a size that layout decides."""
-    return bool(token.type == "function" and token.lower_name in _CALC_NAMES)
+def is_substituted(tokens: Tokens) -> bool:
+    """Whether a part of a value is put in by a function that is not evaluated here, such as ``if()`` or ``attr()``."""
+    return any(
+        token.type == "function"
+        and (token.lower_name in _SUBSTITUTIONS or token.name.startswith("--") or is_substituted(token.arguments))
+        for token in tokens
+    )
+
+
+def needs_layout(token: Any) -> bool:
+    """Whether the value of a calculation depends on a size that layout decides: on a percentage."""
+    if token.type not in {"function", "() block"}:
+        return bool(token.type == "percentage")
+    if token.type == "function" and token.lower_name not in _CALC_NAMES:
+        return False
+    return any(needs_layout(part) for part in (token.arguments if token.type == "function" else token.content))
 
 
 def parse_length(token: Any, font_size: float, base: float | None = None) -> float | None:
@@ -163,6 +180,13 @@ def parse_length(token: Any, font_size: float, base: float | None = None) -> flo
 
     Returns None for all other values, and for a percentage without ``base``.
     """
+    value = _calculate_value(token, font_size, base)
+    if value is None or math.isnan(value):
+        return None if value is None else 0.0
+    return min(max(value, -_MAX_NUMBER), _MAX_NUMBER)
+
+
+def _calculate_value(token: Any, font_size: float, base: float | None) -> float | None:
     if token.type == "number":
         return float(token.value)
     if token.type == "percentage":
@@ -217,13 +241,20 @@ def _calculate_sum(tokens: Tokens, font_size: float, base: float | None, depth: 
                 )
             elif token.type == "function" and token.lower_name in _CALC_NAMES:
                 value = _calculate(token, font_size, base, depth + 1)
+            elif token.type == "ident":
+                value = _CALC_CONSTANTS.get(token.lower_value)
             else:
-                value = parse_length(token, font_size, base)
-            if value is None or (product is not None and not operator) or (operator == "/" and not value):
+                value = _calculate_value(token, font_size, base)
+            if value is None or (product is not None and not operator):
                 return None
-            product = value if product is None else product * value if operator == "*" else product / value
+            product = value if product is None else product * value if operator == "*" else _divide(product, value)
             operator = ""
     return None if product is None or operator else total + sign * product
+
+
+def _divide(dividend: float, divisor: float) -> float:
+    """Divide as CSS does: by zero, the result is infinite."""
+    return dividend / divisor if divisor else dividend * math.copysign(math.inf, divisor)
 
 
 def parse_color(token: Any, current: Rgba) -> Rgba | None:

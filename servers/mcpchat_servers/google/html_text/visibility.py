@@ -4,7 +4,6 @@ It knows the style of each element, but has no layout. If it cannot tell, it tak
 not pass, and what is left out is counted.
 """
 
-import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -13,6 +12,7 @@ from xml.etree.ElementTree import Element
 
 import cssselect2
 import tinycss2
+from webcolors import html5_parse_legacy_color
 
 from mcpchat_servers.google.html_text.cascade import Cascade
 from mcpchat_servers.google.html_text.css_values import (
@@ -25,8 +25,9 @@ from mcpchat_servers.google.html_text.css_values import (
     Tokens,
     TooComplexError,
     contrast,
-    is_calculation,
+    is_substituted,
     keyword,
+    needs_layout,
     parse_color,
     parse_length,
     replace_variables,
@@ -34,10 +35,13 @@ from mcpchat_servers.google.html_text.css_values import (
     split_commas,
     strip_spaces,
 )
+from mcpchat_servers.google.html_text.transforms import IDENTITY, Matrix, find_offset, find_transform
 
 MAX_DEPTH = 3000  # of nested elements
 _MIN_CONTRAST = 1.2  # pale grey on white, #e8e8e8, has this
 _MIN_FONT_SIZE = 4.0  # pixels
+_MAX_FONT_SIZE = 2 * PAGE_HEIGHT  # pixels
+_MAX_SCALE = 2.0  # of a transform: around its middle, it moves the beginning of a line off the page
 _MIN_BOX = 8.0  # pixels; a smaller box shows none of its text if it clips it
 _MIN_OPACITY = 0.2
 _MIN_SPACING, _MAX_SPACING = -0.4, 10.0  # between letters, in font sizes
@@ -106,6 +110,7 @@ _DISPLAYS = re.compile(
     r"|ruby(-\w+)*|table-(row|cell|column|caption|row-group|header-group|footer-group|column-group)|math)"
     r"|(inline|block) (flow|flow-root|flex|grid|table|ruby|math)"
 )
+_NOT_DISPLAYED = {"none", "table-column", "table-column-group"}
 _KEYWORDS: Mapping[str, set[str]] = {
     "visibility": {"visible", "hidden", "collapse"},
     "content-visibility": {"visible", "auto", "hidden"},
@@ -156,8 +161,7 @@ class _Style:
     is_closed: bool = False  # a details element: only its summary is shown
     visibility: str = "visible"
     font_size: float = 16.0
-    scale: float = 1.0
-    shift: tuple[float, float] = (0.0, 0.0)  # how far the box is moved to the right and downwards, in pixels
+    matrix: Matrix = IDENTITY  # where the box goes
     color: Rgba | None = BLACK  # None: a colour that cannot be calculated
     fill: Rgba | None = None  # -webkit-text-fill-color
     opacity: float = 1.0
@@ -169,17 +173,18 @@ class _Style:
 
     @property
     def shows_text(self) -> bool:
-        size = self.font_size * self.scale
+        least, most = self.matrix.scales
         if (
             self.is_hidden
             or self.is_closed
             or self.visibility != "visible"
-            or size < _MIN_FONT_SIZE
+            or self.font_size * least < _MIN_FONT_SIZE
+            or self.font_size * most > _MAX_FONT_SIZE
             or self.color is None
         ):
             return False
         if (
-            _is_far(self.shift[0] + self.indent)
+            _is_far(self.matrix.e + self.indent * self.matrix.a)
             or not -0.4 * self.font_size < self.letter_spacing < 10 * self.font_size
         ):
             return False
@@ -258,8 +263,8 @@ class _Remover:
             return replace(parent, is_hidden=True)
         found = self._cascade.find_declarations(wrapper)
         variables = {item.name: strip_spaces(item.value) for item in found if item.name.startswith("--")}
-        if variables:
-            parent = replace(parent, variables=resolve_variables(variables, parent.variables))
+        if variables or self._cascade.registered:
+            parent = replace(parent, variables=self._resolve_variables(variables, parent.variables))
         hints = [*_presentational_hints(element)]
         if not (hints or found or tag in _STYLED_TAGS):
             return parent
@@ -278,6 +283,16 @@ class _Remover:
                 if not _apply(element, parent, values, self._lengths[element]).shows_text:
                     return replace(style, is_hidden=True)
         return replace(style, is_closed=True) if element.tag == "details" and "open" not in element.attrib else style
+
+    def _resolve_variables(
+        self, declared: Mapping[str, Tokens], inherited: Mapping[str, Tokens]
+    ) -> Mapping[str, Tokens]:
+        registered = self._cascade.registered
+        own = {
+            name: item.initial for name, item in registered.items() if not item.is_inherited or name not in inherited
+        }
+        resolved = resolve_variables(declared, {**inherited, **own})
+        return {**{name: item.initial for name, item in registered.items()}, **resolved}
 
     def _judge(
         self, element: Element, parent: _Style, declarations: list[tuple[str, Tokens]]
@@ -306,6 +321,9 @@ class _Values:
             self._values.clear()
         if not value:
             return
+        if is_substituted(value):
+            self._values[name] = value
+            return
         for longhand, part in _expand(name, value):
             if _is_valid(longhand, part):
                 self._values[longhand] = part
@@ -320,6 +338,11 @@ class _Values:
     def keyword(self, name: str) -> str:
         return keyword(self.tokens(name))
 
+    @property
+    def are_unknown(self) -> bool:
+        """Whether a value comes from a function that is not evaluated here, such as ``if()``."""
+        return any(map(is_substituted, self._values.values()))
+
     def idents(self, name: str) -> set[str]:
         return {token.value for token in self.tokens(name) if token.type in {"ident", "string"}}
 
@@ -332,7 +355,7 @@ class _Values:
         if len(tokens) != 1:
             return None
         value = parse_length(tokens[0], font_size, base)
-        if value is None and tokens[0].type == "function" and not is_calculation(tokens[0]):
+        if value is None and tokens[0].type == "function" and not needs_layout(tokens[0]):
             return -10 * _VERY_FAR if name in _OFFSETS or name in {"letter-spacing", "z-index"} else 0.0
         return value
 
@@ -448,18 +471,17 @@ def _apply(element: Element, parent: _Style, values: _Values, text_length: int) 
     opacity = values.number("opacity", size, 1.0)
     indent, spacing = values.number("text-indent", size, PAGE_WIDTH), values.number("letter-spacing", size, size)
     wraps = values.keyword("white-space")
-    scale, shift = _transform(values, size)
+    transform = find_transform(values, size)
     style = replace(
         style,
         opacity=style.opacity * (1.0 if opacity is None else min(max(opacity, 0.0), 1.0)),
         indent=style.indent if indent is None else indent,
         letter_spacing=style.letter_spacing if spacing is None else spacing,
         wraps=style.wraps if not wraps or wraps == "inherit" else wraps not in {"nowrap", "pre"},
-        scale=style.scale * scale,
-        shift=(style.shift[0] + shift[0], style.shift[1] + shift[1]),
+        matrix=style.matrix.then(find_offset(values, size)).then(transform),
     )
     is_hidden = (
-        values.keyword("display") == "none"
+        values.keyword("display") in _NOT_DISPLAYED
         or values.keyword("content-visibility") == "hidden"
         or values.keyword("unicode-bidi") in {"bidi-override", "isolate-override"}
         or (element.get("dir", "").lower() == "rtl" and element.tag == "bdo" and not values.keyword("unicode-bidi"))
@@ -467,12 +489,15 @@ def _apply(element: Element, parent: _Style, values: _Values, text_length: int) 
             values.tokens(name) and values.keyword(name) not in {*harmless, "initial"}
             for name, harmless in _HIDING_IF_SET.items()
         )
-        or _is_far(style.shift[0])
-        or _is_far(style.shift[1], downwards=True)
+        or not style.matrix.is_finite
+        or _is_far(style.matrix.e)
+        or _is_far(style.matrix.f, downwards=True)
+        or transform.scales[1] > _MAX_SCALE
         or _is_filtered_away(values.tokens("filter"), size)
         or _is_clipped_away(values.tokens("clip"), size)
         or _is_clipped_away(values.tokens("clip-path"), size)
         or _overflows(element, style, values, text_length)
+        or values.are_unknown
     )
     return replace(style, is_hidden=is_hidden)
 
@@ -514,71 +539,6 @@ def _colors(element: Element, parent: _Style, values: _Values) -> dict[str, Any]
     if stops:
         backgrounds = tuple(dict.fromkeys(stop.over(below) for stop in stops[:8] for below in backgrounds[:8]))
     return {"color": color, "fill": fill, "backgrounds": backgrounds}
-
-
-def _transform(values: _Values, font_size: float) -> tuple[float, tuple[float, float]]:
-    """Return by how much an element is made smaller or larger, and how far it is moved, in pixels."""
-    x = y = 0.0
-    if values.keyword("position") not in {"", "static", "initial", "inherit"}:
-        left, right, top, bottom = (
-            values.number(side, font_size, base)
-            for side, base in (
-                ("left", PAGE_WIDTH),
-                ("right", PAGE_WIDTH),
-                ("top", PAGE_HEIGHT),
-                ("bottom", PAGE_HEIGHT),
-            )
-        )
-        x = left if left is not None else -(right or 0)
-        y = top if top is not None else -(bottom or 0)
-        if (values.number("z-index", font_size) or 0) < 0:
-            y = -10 * _VERY_FAR  # behind the page
-    for name in ("margin", "padding"):
-        x += values.number(f"{name}-left", font_size, PAGE_WIDTH) or 0
-        y += values.number(f"{name}-top", font_size, PAGE_WIDTH) or 0
-    zoom = values.number("zoom", font_size, 1.0)
-    scale = 1.0 if zoom is None else zoom
-    functions = [
-        (token.lower_name, token.arguments) for token in values.tokens("transform") if token.type == "function"
-    ]
-    functions += [(name, values.tokens(name)) for name in ("translate", "scale", "rotate") if values.tokens(name)]
-    for name, arguments in functions:
-        factor, moved_x, moved_y = _transform_function(name, arguments, font_size)
-        scale, x, y = scale * factor, x + moved_x, y + moved_y
-    return scale, (x, y)
-
-
-def _transform_function(name: str, arguments: Tokens, font_size: float) -> tuple[float, float, float]:
-    """Return the factor of the size and the movement in pixels. Functions that are not known hide all."""
-    tokens = [token for token in strip_spaces(arguments) if token.type != "literal"]
-    numbers = [number for token in tokens if (number := parse_length(token, font_size, PAGE_WIDTH)) is not None]
-    if len(numbers) < len(tokens) or not numbers:
-        return (1.0, 0.0, 0.0) if keyword(tokens) in {"none", "initial", "inherit"} else (0.0, 0.0, 0.0)
-    if name.startswith("scale"):
-        numbers = [
-            number / PAGE_WIDTH if token.type == "percentage" else number
-            for number, token in zip(numbers, tokens, strict=True)
-        ]
-    match name, numbers:
-        case (("translate" | "translate3d"), [x, *rest]):
-            return 1.0, x, rest[0] if rest else 0.0
-        case "translatex", [x]:
-            return 1.0, x, 0.0
-        case "translatey", [y]:
-            return 1.0, 0.0, y
-        case (("scale" | "scalex" | "scaley" | "scale3d"), [*factors]):
-            return min(abs(factor) for factor in factors[:2]), 0.0, 0.0
-        case (("rotate" | "rotatez"), [_]):
-            return 1.0, 0.0, 0.0
-        case (("rotatex" | "rotatey"), [angle]):
-            return abs(math.cos(math.radians(angle))), 0.0, 0.0
-        case (("skew" | "skewx" | "skewy"), [*angles]):
-            return min(abs(math.cos(math.radians(angle))) for angle in angles), 0.0, 0.0
-        case "matrix", [a, b, c, d, x, y]:
-            return min(math.hypot(a, b), math.hypot(c, d), abs(a * d - b * c)), x, y
-        case (("perspective" | "translatez" | "scalez"), _):
-            return 1.0, 0.0, 0.0
-    return 0.0, 0.0, 0.0
 
 
 def _is_far(distance: float, *, downwards: bool = False) -> bool:
@@ -663,7 +623,7 @@ def _overflows(element: Element, style: _Style, values: _Values, text_length: in
         return False
     heights, widths = (
         [length for name in names if (length := values.number(name, size)) is not None]
-        or ([0.0] if any(_is_zero_percent(values.tokens(name)) for name in names) else [])
+        or ([0.0] if any(_is_tiny_part(values, name, size) for name in names) else [])
         for names in (("height", "max-height"), ("width", "max-width"))
     )
     height, width = min(heights, default=None), min(widths, default=None)
@@ -687,8 +647,10 @@ def _overflows(element: Element, style: _Style, values: _Values, text_length: in
     return text_length > 5 + 1.3 * lines * (PAGE_WIDTH if width is None else width) / (0.4 * size)
 
 
-def _is_zero_percent(tokens: Tokens) -> bool:
-    return len(tokens) == 1 and tokens[0].type == "percentage" and tokens[0].value < 1
+def _is_tiny_part(values: _Values, name: str, font_size: float) -> bool:
+    """Whether a length is a percentage that is tiny even of the whole page."""
+    length = values.number(name, font_size, PAGE_HEIGHT)
+    return length is not None and length < _MIN_BOX
 
 
 def _presentational_hints(element: Element) -> Iterator[tuple[str, Tokens]]:
@@ -702,11 +664,11 @@ def _presentational_hints(element: Element) -> Iterator[tuple[str, Tokens]]:
     color = element.get({"body": "text", "font": "color", "basefont": "color"}.get(element.tag, ""), "")
     background = element.get("bgcolor", "") if element.tag in _TAGS_WITH_BACKGROUND else ""
     for name, value in (("color", color), ("background-color", background)):
-        if value:
-            yield (
-                name,
-                tinycss2.parse_component_value_list(f"#{value}" if re.fullmatch(r"[0-9a-fA-F]{6}", value) else value),
-            )
+        try:
+            red, green, blue = html5_parse_legacy_color(value)
+        except ValueError:
+            continue  # empty, or "transparent"
+        yield name, tinycss2.parse_component_value_list(f"rgb({red}, {green}, {blue})")
     if element.tag == "mark":
         yield "background-color", tinycss2.parse_component_value_list("yellow")
     if element.tag == "font" and (match := re.match(r"\s*([+-]?)(\d{1,2})", element.get("size", ""))):

@@ -16,7 +16,14 @@ _QUOTE_STYLE = "margin:0 0 0 .8ex;border-left:1px solid #ccc;padding-left:1ex"
 
 def build_html(markdown: str, *, signature: str = "", quotation_head: str = "", quotation: str = "") -> str:
     """Return the HTML of a body. ``signature`` is HTML, ``quotation`` the plain text of the quoted message."""
-    parts = [_get_renderer().render(markdown)]
+    renderer = _get_renderer()
+    tokens = renderer.parse(markdown)
+    is_cut = any(
+        token.level >= renderer.options.maxNesting - 1 for token in tokens
+    )  # the parser leaves out what is deeper
+    parts = [
+        f"<div>{text_to_html(markdown)}</div>\n" if is_cut else renderer.renderer.render(tokens, renderer.options, {})
+    ]
     if signature:
         parts.append(f"<div>-- <br>{signature}</div>\n")
     if quotation_head:
@@ -31,7 +38,9 @@ def build_html(markdown: str, *, signature: str = "", quotation_head: str = "", 
 def _get_renderer() -> "MarkdownIt":
     from markdown_it import MarkdownIt  # imported only for HTML: a server starts faster without it
 
-    renderer = MarkdownIt("commonmark", {"html": False, "breaks": True}).enable(["table", "strikethrough"])
+    renderer = MarkdownIt("commonmark", {"html": False, "breaks": True, "maxNesting": 100}).enable(
+        ["table", "strikethrough"]
+    )
     return renderer.disable("image")
 
 

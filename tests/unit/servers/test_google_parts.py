@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from mcp.server.mcpserver.exceptions import ToolError
 
 from mcpchat_servers.drive.files import quote_value
+from mcpchat_servers.gmail.html_body import build_html
 from mcpchat_servers.gmail.message_parser import parse_addresses
 from mcpchat_servers.gmail.mime_builder import (
     OriginalMessage,
@@ -323,3 +324,11 @@ def test_an_unsafe_base_url_is_rejected(url: str) -> None:
 
 def test_a_base_url_loses_its_last_slash() -> None:
     assert check_base_url("https://proxy.example.com/google/") == "https://proxy.example.com/google"
+
+
+@pytest.mark.parametrize("mark", ["- ", "> ", ">", "1. "])
+@pytest.mark.parametrize("depth", [3, 30, 49, 99, 100, 200])
+def test_a_body_of_markdown_has_deeply_nested_text(mark: str, depth: int) -> None:
+    html = build_html(f"before\n\n{mark * depth}deep\n\nafter")
+    assert [word in html for word in ("before", "deep", "after")] == [True] * 3
+    assert ("<li>" in html or "<blockquote>" in html) == (depth < 49 or (mark[0] == ">" and depth < 99))

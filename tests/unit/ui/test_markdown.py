@@ -39,6 +39,15 @@ DOCUMENTS = {
     "long words": "x" * 200 + " " + "https://example.com/" + "path/" * 60 + " end\n\n" + "日本" * 90,
     "code wider than the screen": "```\n" + "0123456789" * 25 + "\n\tt\ta\tb\n日本" + "語" * 90 + "\n```\n",
     "formulas": "It is $E = mc^2$, \\(x_1\\) and \\[ \\frac{a}{b} \\] for $5 or $6.\n\n$$\nx^2 +\n\\alpha\n$$\n\n- $\\hat x$ $open\n",
+    "deep list": "before\n\n" + "".join(f"{'  ' * n}- item{n}\n" for n in range(14)) + "\nafter\n",
+    "deep markers": "before\n\n" + "- " * 30 + "x\n\nafter\n",
+    "deep quotation": "before\n\n" + "> " * 26 + "quoted\n\nafter\n\n> " + ">- " * 12 + "x\n\nend",
+    "table of many columns": "before\n\n"
+    + "".join(
+        "|".join(cells) + "\n"
+        for cells in ([f"h{n}" for n in range(20)], ["-"] * 20, [f"cell{n}" for n in range(20)], ["a"])
+    )
+    + "\nafter",
     "nothing": "",
     "blank": "\n \n\n",
     "odd": "-\n-\n\n- \n  foo\n\n#\n\n>\n\n1)\n2) x\n\n``\n\n|\n|-|\n",
@@ -132,6 +141,22 @@ def test_a_stream_leaves_the_same_screen(name: str, columns: int, lines: int) ->
         actual = read_screen(stream_pieces(text, columns, lines, pieces), columns, lines)
         assert plain_rows(actual) == plain_rows(expected), (name, seed)
         assert actual == expected, (name, seed)
+
+
+@pytest.mark.parametrize("columns", [12, 40, 80])
+def test_deep_and_wide_text_is_shown(columns: int) -> None:
+    names = ("deep list", "deep markers", "deep quotation", "table of many columns")
+    text = "\n\n".join(DOCUMENTS[name] for name in names)
+    shown = re.sub(r"[^a-z0-9]", "", "".join(plain_rows(read_screen(render_whole(text, columns, 200), columns, 200))))
+    for word in (
+        "before",
+        *(f"item{n}" for n in range(14)),
+        *(f"cell{n}" for n in range(20)),
+        "quoted",
+        "after",
+        "end",
+    ):
+        assert word in shown
 
 
 def plain_rows(cells: list[list[tuple[str, ...]]]) -> list[str]:

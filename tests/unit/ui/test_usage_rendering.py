@@ -191,6 +191,13 @@ def test_the_page_of_a_thread_has_its_timeline_and_its_branches() -> None:
     assert 'class="branches"' not in transcript_html.to_html(thread, BRANCH)
 
 
+@pytest.mark.parametrize("mark", ["- ", "> ", "1. "])
+def test_the_page_of_a_thread_has_deeply_nested_text(mark: str) -> None:
+    answer = f"before\n\n{mark * 40}deep\n\nafter"
+    text = Page(transcript_html.to_html(Thread(id="0" * 32, head=1), [node(1, 0, "assistant", answer, at=1.0)])).text
+    assert [word in text for word in ("before", "deep", "after")] == [True] * 3
+
+
 def test_a_tree_of_many_branches_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transcript_html, "_MAX_TURNS", 50)
     nodes = []

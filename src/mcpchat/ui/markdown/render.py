@@ -13,11 +13,12 @@ from rich import markdown as rich_markdown
 from rich.console import Console, ConsoleOptions, JustifyMethod, RenderResult
 from rich.rule import Rule
 from rich.segment import Segment
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 from rich.theme import Theme
 
 from mcpchat.ui.markdown.highlight import Highlighter
+from mcpchat.ui.markdown.nesting import keep_deep_text
 from mcpchat.ui.terminal.hyperlinks import has_hyperlinks
 from mcpchat.util.sanitize import one_line, sanitize
 
@@ -98,6 +99,7 @@ def _make_parser() -> MarkdownIt:
     # later would change text that is already printed, and hide an address.
     parser = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"]).disable("reference")
     parser.inline.ruler.before("escape", "formula", _parse_formula)
+    keep_deep_text(parser)
     return parser
 
 
@@ -106,6 +108,8 @@ _PARSER = _make_parser()
 _CLOSED_TEX = re.compile(r"\\\(.{1,200}?\\\)|\\\[.{1,200}?\\\]", re.DOTALL)
 _OPEN_TEX = re.compile(r"\\[(\[](?=.{0,200}\Z)", re.DOTALL)
 _CLOSED_MARKERS = re.compile(r"\[[^\[\]]*\](?!\()|(?<=\w)_+(?=\w)|(?<=\s)[*_]+(?=\s)")
+_MIN_WIDTH = 6  # columns for the text of an item, a quotation or a cell
+_TABLE_GAP = 2  # columns between two cells
 _SCHEMES = ("https://", "http://", "mailto:")
 # An address in text, without the punctuation of its sentence. Not before a letter that it may have and we cannot know.
 _ADDRESS = re.compile(r"(?<![\w/:.])https?://(?>[!-~]*[\w/&#=%~])(?![^\x00-\x7f])", re.ASCII)
@@ -241,17 +245,23 @@ def render_unwrapped(line: Text, console: Console) -> Iterator[Segment]:
     yield Segment.line()
 
 
+def _fit_mark(mark: str, options: ConsoleOptions) -> str:
+    """The mark before the lines of an item or a quotation; empty if it would leave no room for their text."""
+    return mark if options.max_width - len(mark) >= _MIN_WIDTH else ""
+
+
 class _Quote(rich_markdown.BlockQuote):
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        lines = console.render_lines(self.elements, options.update(width=max(1, options.max_width - 2)))
+        mark = _fit_mark("| " if options.ascii_only else "▌ ", options)
+        lines = console.render_lines(self.elements, options.update(width=options.max_width - len(mark)))
         for line in lines:
-            yield Segment("| " if options.ascii_only else "▌ ", self.style)
+            yield Segment(mark, self.style)
             yield from line
             yield Segment.line()
 
 
 class _Table(rich_markdown.TableElement):
-    """A table whose cells wrap instead of being cut in a narrow terminal."""
+    """A table whose cells wrap in a narrow terminal. If even that leaves no room, each row is a list of its cells."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         (table,) = super().__rich_console__(console, options)
@@ -259,7 +269,28 @@ class _Table(rich_markdown.TableElement):
         table.show_edge = False  # an edge would be blank lines above and below
         for column in table.columns:
             column.overflow = "fold"
-        yield table
+        if sum(_least_width(column, console) for column in table.columns) > options.max_width:
+            yield from _list_cells(table)
+        else:
+            yield table
+
+
+def _least_width(column: Column, console: Console) -> int:
+    """The columns of the terminal that a column needs to be readable, with its gap."""
+    return min(_MIN_WIDTH, max(console.measure(cell).minimum for cell in (column.header, *column.cells))) + _TABLE_GAP
+
+
+def _list_cells(table: Table) -> Iterator[Text]:
+    """The cells of each row, one a line, after the head of their column."""
+    headings = [heading for column in table.columns if isinstance(heading := column.header, Text)]
+    rows = [*zip(*(column.cells for column in table.columns), strict=True)]
+    for number, row in enumerate(rows):
+        if number:
+            yield Text()
+        for heading, cell in zip(headings, row, strict=True):
+            yield Text.assemble(heading, ": " if heading.plain and str(cell) else "", cell)
+    if not rows:
+        yield from headings
 
 
 class _List(rich_markdown.ListElement):
@@ -268,9 +299,9 @@ class _List(rich_markdown.ListElement):
         bullet = " - " if options.ascii_only else " • "
         for index, item in enumerate(self.items):
             # The width of a number does not depend on the number of items, which is unknown while streaming.
-            mark = f"{(self.list_start or 0) + index:>2} " if ordered else bullet
+            mark = _fit_mark(f"{(self.list_start or 0) + index:>2} " if ordered else bullet, options)
             style = console.get_style("markdown.item.number" if ordered else "markdown.item.bullet")
-            width = max(1, options.max_width - len(mark))
+            width = options.max_width - len(mark)
             lines = console.render_lines(item.elements, options.update(width=width), style=item.style)
             for number, line in enumerate(lines or [[]]):
                 yield Segment(mark if number == 0 else " " * len(mark), style)

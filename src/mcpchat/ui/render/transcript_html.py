@@ -22,7 +22,10 @@ def to_html(thread: Thread, nodes: Sequence[ThreadMessage]) -> str:
     """The current branch as a self-contained HTML page that loads nothing."""
     from markdown_it import MarkdownIt
 
+    from mcpchat.ui.markdown.nesting import keep_deep_text
+
     parser = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
+    keep_deep_text(parser)
     parser.validateLink = lambda url: _SAFE_LINK.match(url.strip()) is not None  # type: ignore[method-assign]
     parser.add_render_rule("image", lambda self, tokens, index, options, env: _describe_image(tokens[index]))
     render = parser.render

@@ -38,7 +38,7 @@ def build_html(markdown: str, *, signature: str = "", quotation_head: str = "", 
 def _get_renderer() -> "MarkdownIt":
     from markdown_it import MarkdownIt  # imported only for HTML: a server starts faster without it
 
-    renderer = MarkdownIt("commonmark", {"html": False, "breaks": True, "maxNesting": 100}).enable(
+    renderer = MarkdownIt("commonmark", {"html": False, "breaks": True, "maxNesting": 40}).enable(
         ["table", "strikethrough"]
     )
     return renderer.disable("image")

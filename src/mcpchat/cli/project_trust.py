@@ -1,8 +1,8 @@
 """The question whether a project file is trusted."""
 
 import os
-import shutil
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from rich.cells import cell_len
@@ -17,11 +17,9 @@ from mcpchat.config.schema import Config
 from mcpchat.ui.prompts.dialog import TerminalDialog
 from mcpchat.util.sanitize import one_line
 
-_SCREEN_LINES = 20  # a longer description ends with a summary, so that the commands are beside the question
 _INDENT = "  "
-_QUESTION_LINES = 6  # of the screen: the heading, the question, its answer and room for a prompt
+_QUESTION_ROWS = 6  # of the screen: the heading, the question, its answer and room for a prompt
 _MIN_LENGTH, _MAX_LENGTH = 20, 400  # characters of a command or an address in the summary
-_MAX_WIDTH = 2  # columns of a character
 
 
 def ask_trust(project: ProjectFile, config: Path | None, *, yes: bool = False) -> bool:
@@ -32,45 +30,55 @@ def ask_trust(project: ProjectFile, config: Path | None, *, yes: bool = False) -
     user = load_user_config(config)
     content = project.parse(user)
     lines = describe_project(content, user, project.programs)
+    console = Console(stderr=True, highlight=False)
+    columns, rows = console.width, max(1, console.height - _QUESTION_ROWS)
     sys.stderr.write(f"{one_line(project.label, 500)} would make mcpchat use:\n")
-    sys.stderr.write("".join(f"{_INDENT}{line}\n" for line in lines) or "  nothing\n")
-    changed = changed_programs(project, default_paths(os.environ))
+    _write(lines or ["nothing"])
+    changed = [one_line(path, 500) for path in changed_programs(project, default_paths(os.environ))]
     if changed:
-        sys.stderr.write(
-            "Changed since you trusted it:\n" + "".join(f"{_INDENT}{one_line(path, 500)}\n" for path in changed)
-        )
+        sys.stderr.write("Changed since you trusted it:\n")
+        _write(changed)
     pages: list[list[str]] = [[]]
-    if len(lines) + len(changed) > _SCREEN_LINES or sum(map(len, lines)) > _SCREEN_LINES * 80:
-        pages = _split_pages(content, user)
+    if sum(_count_rows(line, columns) for line in (*lines, *changed)) > rows:
+        # The description scrolls off: a summary follows, so that every command is beside a question.
+        pages = _split_pages(content, user, columns, rows)
         sys.stderr.write("In short:\n")
     if yes or not is_terminal(sys.stdin, sys.stderr):
-        sys.stderr.write("".join(f"{_INDENT}{line}\n" for page in pages for line in page))
+        _write(line for page in pages for line in page)
         return yes
-    asker = TerminalDialog(Console(stderr=True, highlight=False))
+    asker = TerminalDialog(console)
 
     async def ask() -> int:
         for number, page in enumerate(pages, 1):
-            sys.stderr.write("".join(f"{_INDENT}{line}\n" for line in page))
+            _write(page)
             left = sum(map(len, pages[number:]))
-            question = f"Go on? {left} more servers follow." if left else "Trust it, as it is now?"
-            if not await asker.ask_yes_no(question):
+            more = f"{left} more servers follow" if left > 1 else "1 more server follows"
+            if not await asker.ask_yes_no(f"Go on? {more}." if left else "Trust it, as it is now?"):
                 return 1
         return 0
 
     return run_async(ask()) == 0
 
 
-def _split_pages(content: Project, user: Config) -> list[list[str]]:
-    """Return the summary in parts that fit on the screen, so that every command is beside a question."""
-    columns, rows = shutil.get_terminal_size()
-    rows = max(1, rows - _QUESTION_LINES)
-    shortest = [cell_len(_INDENT + line) for line in summarize_project(content, user, _MIN_LENGTH)]
-    length = max(1, rows // max(1, len(shortest))) * columns - max(shortest, default=0)
-    lines = summarize_project(content, user, min(max(length // _MAX_WIDTH, _MIN_LENGTH), _MAX_LENGTH))
+def _write(lines: Iterable[str]) -> None:
+    sys.stderr.write("".join(f"{_INDENT}{line}\n" for line in lines))
+
+
+def _count_rows(line: str, columns: int) -> int:
+    return max(1, -(-cell_len(_INDENT + line) // columns))
+
+
+def _split_pages(content: Project, user: Config, columns: int, rows: int) -> list[list[str]]:
+    """Return the summary in parts of at most ``rows``."""
+    length = _MAX_LENGTH
+    lines = summarize_project(content, user, length)
+    while length > _MIN_LENGTH and any(_count_rows(line, columns) > rows for line in lines):
+        length //= 2
+        lines = summarize_project(content, user, length)
     pages: list[list[str]] = [[]]
     free = rows
     for line in lines:
-        height = -(-(cell_len(line) + len(_INDENT)) // columns)
+        height = _count_rows(line, columns)
         if height > free and pages[-1]:
             pages.append([])
             free = rows

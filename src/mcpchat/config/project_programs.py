@@ -43,7 +43,7 @@ _BUILD_FILES: Mapping[str, tuple[str, ...]] = {
     "swift": ("Package.swift",),
     "dart": ("pubspec.yaml",),
     "mix": ("mix.exs",),
-    "bundle": ("Gemfile",),
+    **dict.fromkeys(("bundle", "bundler"), ("Gemfile",)),
     "lein": ("project.clj",),
     "sbt": ("build.sbt",),
     "zig": ("build.zig",),
@@ -52,14 +52,15 @@ _BUILD_FILES: Mapping[str, tuple[str, ...]] = {
     "pixi": ("pixi.toml", "pyproject.toml"),
     "direnv": (".envrc",),
     "gulp": ("gulpfile.js",),
-    "mise": ("mise.toml", ".mise.toml"),
+    "mise": ("mise.toml", ".mise.toml", ".mise/config.toml"),
     "composer": ("composer.json",),
     "mvn": ("pom.xml",),
     "gradle": ("build.gradle", "build.gradle.kts"),
     "nix": ("flake.nix",),
 }  # fmt: skip
-_JAVA = {"java", "javaw", "kotlin", "scala", "groovy"}  # they find a class by its name
-_CLASS_NAME = re.compile(r"[A-Za-z_$][\w$]*(?:\.[\w$]+)*")
+_JAVA = re.compile(r"(javaw?|kotlin|scala|groovy)[\d.]*(\.exe)?")  # they find a class by its name
+_CLASS_NAME = re.compile(r"[^\W\d][\w$]*(?:[./][\w$]+)*")
+_MAX_LIBRARIES = 100  # of a folder that a class path names
 _BUILD_NAMES = frozenset(PurePath(name).name for names in _BUILD_FILES.values() for name in names)
 _MAX_FOLDERS = 20  # of those that words name
 _VARIABLE = re.compile(r"\$\{?(\w+)\}?")
@@ -112,11 +113,14 @@ def _named_files(server: Mapping[str, Any], folder: Path) -> Iterator[tuple[str,
         entries = variables["PATH"].split(os.pathsep)
         words += [_join(base, f"{entry or '.'}/{command}") for base in bases for entry in entries]
     modules = [(match["name"] or match["imported"]).replace(".", "/") for match in _MODULE.finditer(" ".join(texts))]
-    if any(PurePath(word).stem in _JAVA for word in words):
+    if any(_JAVA.fullmatch(PurePath(word).name) for word in words):
         words += [f"{word.replace('.', '/')}.class" for word in words if _CLASS_NAME.fullmatch(word)]
     build_files = [name for word in words for name in _BUILD_FILES.get(PurePath(word).stem, ())]
     folders = dict.fromkeys(_join(base, word) for base in bases for word in words)
     bases += [path for path in folders if _is_folder(path)][:_MAX_FOLDERS]
+    yield from (
+        (path, False) for base in bases for word in words if word.endswith("/*") for path in _libraries(base, word)
+    )
     yield from ((path, True) for path in _scripts(texts, bases))
     for base in bases:
         yield from ((_join(base, f"{inner}/{name}"), False) for inner in (".", *words) for name in build_files)
@@ -141,6 +145,15 @@ def _scripts(texts: Sequence[str], bases: Sequence[str]) -> Iterator[str]:
                 options = [part for arg in rest for part in arg.split("=", 1)]
                 files = [file for option, file in pairwise(options) if _FILE_OPTION.fullmatch(option)]
                 yield from (_join(base, file) for base in bases for file in files)
+
+
+def _libraries(base: str, entry: str) -> list[str]:
+    """The Java archives in a folder of a class path, which is written as ``lib/*``."""
+    try:
+        paths = sorted(path for path in Path(_join(base, entry[:-2])).iterdir() if path.suffix.lower() == ".jar")
+    except (OSError, ValueError):
+        return []
+    return [str(path) for path in paths[:_MAX_LIBRARIES]]
 
 
 def _is_file(path: str) -> bool:

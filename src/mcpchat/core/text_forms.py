@@ -28,8 +28,9 @@ _ADDRESS_WORDS = frozenset(("email", "emails", "mail", "mails"))
 _SENDER_WORDS = frozenset(("from", "sender", "author"))
 _SENDERS = _SENDER_WORDS | {"user", "username", "account", "login", "replyto"}
 _COMMENTS = re.compile(r"\([^()]*\)|\"[^\"]*\"")
-_COMMENT = re.compile(r"\([^()]*\)")  # may stand in an address: x@(comment)example.com
-_MAX_COMMENT_DEPTH = 3
+_PARENTHESIS = re.compile(r"\\.|[()]", re.DOTALL)
+_QUOTED_NAME = re.compile(r"\"[^\"]*\"(?=\s*@)")  # "x y"@example.com
+_LITERAL_HOST = re.compile(r"@\s*\[([^\s\[\]]*)\]")  # x@[192.0.2.1]
 _MAX_NAME_WORDS, _MAX_BARE_WORDS = 6, 2  # words beside each address in a list of addresses: "Ann <a@b>", "Ann a@b"
 _AROUND = ".!?*\u2026\u3001\u201c\u201d\u2018\u2019\u00ab\u00bb"  # punctuation around an address
 _URL_INSIDE = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]{0,20}):[/\\]+(?P<rest>[^\s\"'<>/\\][^\s\"'<>]*)")
@@ -216,13 +217,26 @@ def find_joined_addresses(text: str) -> list[str]:
 
 
 def _address_forms(text: str) -> list[str]:
-    """Return the text, and without its comments in parentheses if addresses may have some."""
-    forms = dict.fromkeys([text])
-    if "@" in text:
-        for _ in range(_MAX_COMMENT_DEPTH):
-            text = _COMMENT.sub("", text)
-            forms[text] = None
-    return list(forms)
+    """Return the text, and with its addresses in their plainest form: no comments, no quotes, no brackets."""
+    if "@" not in text:
+        return [text]
+    plain = _LITERAL_HOST.sub(r"@\1", _QUOTED_NAME.sub("quoted", _strip_comments(text)))
+    return list(dict.fromkeys((text, plain)))
+
+
+def _strip_comments(text: str) -> str:
+    """Return the text without what is in parentheses, as addresses may have it: ``x@(comment)example.com``."""
+    parts, depth, start, opening = [], 0, 0, 0
+    for match in _PARENTHESIS.finditer(text):
+        if match[0] == "(":
+            opening = opening if depth else match.start()
+            depth += 1
+        elif match[0] == ")" and depth:
+            depth -= 1
+            if not depth:
+                parts.append(text[start:opening])
+                start = match.end()
+    return "".join(parts) + text[start:]
 
 
 def _close_addresses(text: str) -> str:

@@ -354,6 +354,7 @@ PROGRAMS = (
     "Main.class",
     "build/com/acme/Main.class",
     "Gemfile",
+    "lib/a.jar",
 )
 
 
@@ -393,6 +394,8 @@ SCRIPTS = ("server", "launch", "build.mk", "stack.yml", "sub/go")  # that only t
         ({"command": "java", "args": ["-cp", ".", "Main"]}, ["Main.class"]),
         ({"command": "/usr/bin/java", "args": ["-cp", "lib/x:build", "com.acme.Main"]}, ["build/com/acme/Main.class"]),
         ({"command": "sh", "args": ["-c", "exec java -classpath=FOLDER Main"]}, ["Main.class"]),
+        ({"command": "java21", "args": ["-cp", "build", "com/acme/Main"]}, ["build/com/acme/Main.class"]),
+        ({"command": "java", "args": ["-cp", "build:lib/*", "Ümain"]}, ["lib/a.jar"]),
         ({"command": "cat", "args": ["Main"]}, []),
         ({"command": "bundle", "args": ["exec", "server"]}, ["Gemfile", "server.js"]),
         ({"command": "Rscript", "args": ["launch", "data.db"]}, ["launch"]),

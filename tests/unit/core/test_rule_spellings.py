@@ -69,7 +69,8 @@ def test_addresses_in_other_arguments_must_match_too(other: Any) -> None:
     ["Evil, Bob <x@evil.org>", '"Evil, Bob" <x@evil.org>', "x@evil.org z@evil.org", "Bob x@evil.org", "x@evil.org|z@evil.org",
      "x@evil.org, root", "x@evil.org (c)", "undisclosed: x@evil.org;", "x%40evil.org", "x\uff20evil.org", "x @evil.org",
      '[{"email": "x@evil.org"}]', {"x@evil.org": {}}, {"user": "x@evil.org"}, [{"account": "x@evil.org"}],
-     {"sender": "x@evil.org"}, "x@(c)evil.org", "x(ann@example.com)@evil.org"],
+     {"sender": "x@evil.org"}, "x@(c)evil.org", "x(ann@example.com)@evil.org",
+     "x@((((c))))evil.org", r"x@(\))evil.org", "x@(c)evil.org (", '"x"@evil.org', '"x y" @evil.org', "x@[6.6.6.6]", "x@ [6.6.6.6]"],
 )  # fmt: skip
 def test_a_copy_to_a_stranger_is_found_in_any_notation(bcc: Any) -> None:
     assert not allows("to=*@example.com", to=FRIEND, bcc=bcc)
@@ -131,7 +132,8 @@ def test_only_allows_no_argument_that_no_condition_names() -> None:
             )
         ),
         ("x=y@bücher.example", "y@XN--BCHER-KVA.example"),
-        *(("x=*@evil.org", text) for text in ("x@(c)evil.org", "x(c)@evil.org", "x@evil(c).org", "Ann <x@(a(b(c)))evil.org>")),
+        *(("x=*@evil.org", text) for text in ("x@(c)evil.org", "x(c)@evil.org", "x@evil(c).org", "Ann <x@(a(b(c)))evil.org>",
+            "x@((((c))))evil.org", r"x@(\))evil.org", r"x@(\()evil.org", '"x y"@evil.org', "x@(c)evil.org (")),
         *(("x=/etc/*", text) for text in ("jar:file:/etc/x", "jar:file:///etc/x!/a", "a:b:c:/etc/x", "f=jar:file:/etc/x")),
     ],
 )  # fmt: skip

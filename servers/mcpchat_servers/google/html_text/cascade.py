@@ -24,14 +24,16 @@ _MAX_SELECTOR = 20_000  # characters, with the selectors around a nested rule
 _NOT_ON_DESKTOP = re.compile(
     r"-webkit-touch-callout|-ms-ime-align|-ms-high-contrast|-webkit-overflow-scrolling|url-prefix"
 )
-_NAMESPACE = re.compile(r"[\w-]+\|(?=[\w*-])")  # of a type in a selector: all elements of a mail are in that of HTML
-_HASHLESS_COLOR = re.compile(r"[0-9a-fA-F]{3}(?:[0-9a-fA-F]{3})?")  # old documents allow it
+_NO_NAMESPACE = re.compile(r"(?<![\w*|-])\|(?=[\w*-])")  # selects no element of HTML
+_XHTML = "http://www.w3.org/1999/xhtml"
+_MAX_REGISTERED = 200  # variables that @property defines
+_HEX_COLOR = re.compile(r"[0-9a-fA-F]{3}(?:[0-9a-fA-F]{3})?")
 _GROUP_RULES = {"media", "supports", "layer", "container", "scope", "document", "-moz-document"}
 # Selectors that cssselect2 does not know: some match every element here, the others are aliases of :is().
-_ALWAYS_TRUE = re.compile(r":(?:dir\([^()]*\)|defined|read-only|-moz-locale-dir\([^()]*\))", re.IGNORECASE)
+_ALWAYS_TRUE = re.compile(r":(?:dir\(ltr\)|defined|read-only|-moz-locale-dir\([^()]*\))", re.IGNORECASE)
 _IS_ALIASES = re.compile(r":(?:-webkit-any|-moz-any|matches)\(", re.IGNORECASE)
 _UNKNOWN_PARTS = re.compile(
-    r":not\([^()]*:[a-z-]+[^()]*\)|::?-[a-z-]+(\([^()]*\))?|::(part|slotted|cue|highlight|backdrop|marker)(\([^()]*\))?"
+    r":not\([^()]*:[a-z-]+[^()]*\)|:dir\([^()]*\)|::?-[a-z-]+(\([^()]*\))?|::(part|slotted|cue|highlight|backdrop|marker)(\([^()]*\))?"
     r"|:(required|optional|valid|invalid|user-valid|user-invalid|in-range|out-of-range|indeterminate|default|modal|popover-open|open"
     r"|placeholder-shown|autofill|read-write|any-link|fullscreen|picture-in-picture|paused|playing|muted|buffering)\b",
     re.IGNORECASE,
@@ -53,11 +55,16 @@ class Declaration(NamedTuple):
     is_uncertain: bool = False  # it may not apply: its condition or its layer's order is not known
 
 
+def _precedence(declaration: Declaration) -> tuple[object, ...]:
+    return declaration.precedence
+
+
 class RegisteredVariable(NamedTuple):
     """A variable that ``@property`` defines."""
 
-    initial: Tokens
+    initial: Tokens | None  # None: no value until it is declared
     is_inherited: bool
+    syntax: str  # a value that does not have it is not valid, and becomes the initial value
 
 
 class _Rule(NamedTuple):
@@ -72,9 +79,9 @@ class Cascade:
     Raises TooComplexError. Linked and imported sheets are not fetched: mail programs do not fetch them.
     """
 
-    def __init__(self, root: Element, *, ignores_case: bool = False) -> None:
-        self._ignores_case = ignores_case
-        if ignores_case:
+    def __init__(self, root: Element, *, is_quirky: bool = False) -> None:
+        self._is_quirky = is_quirky
+        if is_quirky:
             for element in root.iter():
                 for name in ("class", "id"):
                     if name in element.attrib:
@@ -83,6 +90,7 @@ class Cascade:
         self._inline: dict[str, list[Any]] = {}
         self.keyframes: dict[str, list[Any]] = {}  # declarations of the last frame, by the animation's name
         self.registered: dict[str, RegisteredVariable] = {}
+        self._namespaces: dict[str | None, str] = {}  # of the current style sheet, by prefix
         in_templates = {style for template in root.iter("template") for style in template.iter()}
         styles = [
             style for style in root.iter() if style.tag.rpartition("}")[2] == "style" and style not in in_templates
@@ -91,6 +99,7 @@ class Cascade:
             kind = style.get("type", "text/css").lower()
             if kind in {"", "text/css"} and _media_matches(tinycss2.parse_component_value_list(style.get("media", ""))):
                 sheet = tinycss2.parse_stylesheet(style.text or "", skip_comments=True, skip_whitespace=True)
+                self._namespaces = _find_namespaces(sheet)
                 self._add_rules(sheet, "", is_layered=False, is_uncertain=False, depth=0)
 
     def _add_rules(self, rules: list[Any], parent: str, *, is_layered: bool, is_uncertain: bool, depth: int) -> None:
@@ -122,19 +131,33 @@ class Cascade:
                     )
 
     def _add_rule(self, selector: str, rule: _Rule) -> None:
-        if self._ignores_case:
+        if self._is_quirky:
             selector = selector.lower()
-        compiled = _compile_selectors(selector)
-        if not compiled:
-            selector = _NAMESPACE.sub("", selector)
-            compiled = _compile_selectors(_IS_ALIASES.sub(":is(", _ALWAYS_TRUE.sub(":not(x-never)", selector)))
+        if _NO_NAMESPACE.search(selector):
+            rule = rule._replace(is_uncertain=True)
+        compiled = self._compile_selectors(selector) or self._compile_selectors(
+            _IS_ALIASES.sub(":is(", _ALWAYS_TRUE.sub(":not(x-never)", selector))
+        )
         if not compiled and (simpler := _UNKNOWN_PARTS.sub("", selector)) != selector:
             # What these parts select is not known: the rule applies to all others, but must not show anything.
             rule = rule._replace(is_uncertain=True)
-            compiled = _compile_selectors(", ".join(part.strip() or "*" for part in simpler.split(",")))
+            compiled = self._compile_selectors(", ".join(part.strip() or "*" for part in simpler.split(",")))
         for entry in compiled:
             if entry.pseudo_element is None:
                 self._matcher.add_selector(entry, rule)
+
+    def _compile_selectors(self, selectors: str) -> list[Any]:
+        """Compile a list of selectors; one that is not valid makes the list empty. Raises TooComplexError."""
+        try:
+            return list(cssselect2.compile_selector_list(selectors, self._namespaces))
+        except cssselect2.SelectorError:
+            return []
+        except NotImplementedError:
+            return []
+        except (SyntaxError, RecursionError, MemoryError):  # it compiles selectors to Python code
+            if len(selectors) < _SHORT_SELECTOR:
+                return []  # a gap of the library, such as :has(:focus)
+            raise TooComplexError from None
 
     def _add_keyframes(self, prelude: Tokens, frames: list[Any]) -> None:
         name = "".join(token.value for token in strip_spaces(prelude) if token.type in {"ident", "string"})
@@ -147,9 +170,14 @@ class Cascade:
     def _register_variable(self, prelude: Tokens, descriptors: list[Any]) -> None:
         names = [token.value for token in prelude if token.type == "ident"]
         values = {item.lower_name: strip_spaces(item.value) for item in descriptors if item.type == "declaration"}
-        if len(names) == 1 and "initial-value" in values:
-            is_inherited = keyword(values.get("inherits", ())) != "false"
-            self.registered[names[0]] = RegisteredVariable(values["initial-value"], is_inherited)
+        syntax = [token.value for token in values.get("syntax", ()) if token.type == "string"]
+        initial = values.get("initial-value")
+        if len(names) != 1 or not syntax or "inherits" not in values or (initial is None and syntax != ["*"]):
+            return
+        if len(self.registered) >= _MAX_REGISTERED:
+            raise TooComplexError
+        is_inherited = keyword(values["inherits"]) != "false"
+        self.registered[names[0]] = RegisteredVariable(initial, is_inherited, syntax[0].strip().lower())
 
     def find_declarations(self, element: cssselect2.ElementWrapper) -> list[Declaration]:
         """Return all declarations for an element, the strongest last."""
@@ -172,32 +200,55 @@ class Cascade:
                 Declaration((bool(item.important), True, (1, 0, 0, 0), 0, position), _property_name(item), item.value)
                 for position, item in enumerate(self._inline[style])
             ]
-        if self._ignores_case:
-            found = [_read_hashless_color(declaration) for declaration in found]
-        return sorted(found, key=lambda declaration: declaration.precedence)
+        found.sort(key=_precedence)
+        return sorted(_read_hashless_colors(found), key=_precedence) if self._is_quirky else found
 
 
-def _compile_selectors(selectors: str) -> list[Any]:
-    """Compile a list of selectors; one that is not valid makes the list empty. Raises TooComplexError."""
-    try:
-        return list(cssselect2.compile_selector_list(selectors))
-    except cssselect2.SelectorError:
-        return []
-    except NotImplementedError:
-        return []
-    except (SyntaxError, RecursionError, MemoryError):  # it compiles selectors to Python code
-        if len(selectors) < _SHORT_SELECTOR:
-            return []  # a gap of the library, such as :has(:focus)
-        raise TooComplexError from None
+def _find_namespaces(rules: list[Any]) -> dict[str | None, str]:
+    """Return the namespaces that a style sheet declares, by prefix; that of HTML is empty, as in the tree."""
+    namespaces: dict[str | None, str] = {}
+    for rule in rules:
+        if rule.type == "at-rule" and rule.lower_at_keyword == "namespace":
+            tokens = strip_spaces(rule.prelude)
+            prefix = tokens[0].value if tokens and tokens[0].type == "ident" else None
+            urls = [_read_url(token) for token in tokens[prefix is not None :]]
+            if len(urls) == 1:
+                namespaces[prefix] = "" if urls[0] == _XHTML else urls[0] or "unknown"
+    return namespaces
 
 
-def _read_hashless_color(declaration: Declaration) -> Declaration:
-    """Read ``color: ffffff`` as old documents allow it. Other programs leave it out, so it is uncertain."""
-    if not declaration.name.endswith("color") or not _HASHLESS_COLOR.fullmatch(
-        text := tinycss2.serialize(strip_spaces(declaration.value))
-    ):
-        return declaration
-    return declaration._replace(value=tinycss2.parse_component_value_list(f"#{text}"), is_uncertain=True)
+def _read_url(token: Any) -> str:
+    if token.type == "function":
+        return next((part.value for part in token.arguments if part.type == "string"), "")
+    return str(token.value) if token.type in {"url", "string"} else ""
+
+
+def _read_hashless_colors(declarations: list[Declaration]) -> list[Declaration]:
+    """Read colours as old documents may write them, such as ``color: ffffff``: for each property the last one.
+
+    They are uncertain: other programs leave them out.
+    """
+    result, hashless = [], {}
+    for declaration in declarations:
+        if declaration.name in {"color", "background-color"} and (color := _hashless_color(declaration.value)):
+            value = tinycss2.parse_component_value_list(color)
+            hashless[declaration.name, declaration.precedence[0]] = declaration._replace(value=value, is_uncertain=True)
+        else:
+            result.append(declaration)
+    return [*result, *hashless.values()]
+
+
+def _hashless_color(value: Tokens) -> str:
+    """Return a hashless colour with its hash, or "" if the value is none. Numbers are filled up with zeros."""
+    tokens = strip_spaces(value)
+    if len(tokens) != 1:
+        return ""
+    token, text = tokens[0], ""
+    if token.type == "ident":
+        text = token.value
+    elif token.type in {"number", "dimension"} and token.int_value is not None and token.int_value >= 0:
+        text = f"{token.int_value}{getattr(token, 'unit', '')}".zfill(6)
+    return f"#{text}" if _HEX_COLOR.fullmatch(text) else ""
 
 
 def _property_name(declaration: Any) -> str:

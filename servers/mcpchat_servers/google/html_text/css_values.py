@@ -26,6 +26,7 @@ _FONT_RELATIVE = {
 _CALC_NAMES = {"calc", "-webkit-calc", "-moz-calc", "min", "max", "clamp"}
 _CALC_CONSTANTS = {"infinity": math.inf, "-infinity": -math.inf, "nan": math.nan, "pi": math.pi, "e": math.e}
 _MAX_NUMBER = 1e7  # browsers limit lengths too
+_NUMERIC_SYNTAXES = {"<length>", "<percentage>", "<length-percentage>", "<number>", "<integer>", "<angle>"}
 _SUBSTITUTIONS = {"if", "attr", "inherit", "random", "random-item", "toggle", "first-valid", "sibling-index", "ident"}
 _MAX_TOKENS = 2000  # of a value, after its variables are replaced
 _MAX_DEPTH = 30  # of variables within variables, and of calc() within calc()
@@ -151,28 +152,46 @@ def _replace(tokens: Tokens, variables: Mapping[str, Tokens], budget: list[int],
             replacement = [copy.copy(token)] if arguments is not None else None
             if replacement:
                 replacement[0].arguments = arguments
+        elif token.type == "() block":
+            content = _replace(token.content, variables, budget, depth + 1)
+            replacement = [copy.copy(token)] if content is not None else None
+            if replacement:
+                replacement[0].content = content
         if replacement is None:
             return None
         result += replacement
     return strip_spaces(result)
 
 
-def is_substituted(tokens: Tokens) -> bool:
-    """Whether a part of a value is put in by a function that is not evaluated here, such as ``if()`` or ``attr()``."""
+def is_substituted(tokens: Tokens, depth: int = 0) -> bool:
+    """Whether a part of a value is put in by a function that is not evaluated here, such as ``if()`` or ``attr()``.
+
+    Raises TooComplexError.
+    """
+    if depth > _MAX_DEPTH:
+        raise TooComplexError
     return any(
-        token.type == "function"
-        and (token.lower_name in _SUBSTITUTIONS or token.name.startswith("--") or is_substituted(token.arguments))
+        (token.type == "function" and (token.lower_name in _SUBSTITUTIONS or token.name.startswith("--")))
+        or is_substituted(_content(token), depth + 1)
         for token in tokens
     )
 
 
-def needs_layout(token: Any) -> bool:
-    """Whether the value of a calculation depends on a size that layout decides: on a percentage."""
-    if token.type not in {"function", "() block"}:
-        return bool(token.type == "percentage")
+def needs_layout(token: Any, depth: int = 0) -> bool:
+    """Whether the value of a calculation depends on a size that layout decides: on a percentage.
+
+    Raises TooComplexError.
+    """
+    if depth > _MAX_DEPTH:
+        raise TooComplexError
     if token.type == "function" and token.lower_name not in _CALC_NAMES:
         return False
-    return any(needs_layout(part) for part in (token.arguments if token.type == "function" else token.content))
+    return token.type == "percentage" or any(needs_layout(part, depth + 1) for part in _content(token))
+
+
+def _content(token: Any) -> Tokens:
+    """The values within a function or parentheses."""
+    return token.arguments if token.type == "function" else token.content if token.type == "() block" else ()
 
 
 def parse_length(token: Any, font_size: float, base: float | None = None) -> float | None:
@@ -255,6 +274,17 @@ def _calculate_sum(tokens: Tokens, font_size: float, base: float | None, depth: 
 def _divide(dividend: float, divisor: float) -> float:
     """Divide as CSS does: by zero, the result is infinite."""
     return dividend / divisor if divisor else dividend * math.copysign(math.inf, divisor)
+
+
+def has_syntax(value: Tokens, syntax: str) -> bool:
+    """Whether a value has the syntax that ``@property`` asks for; False for syntaxes that are not known."""
+    if syntax == "*":
+        return True
+    if len(value) != 1:
+        return False
+    if syntax == "<color>":
+        return parse_color(value[0], BLACK) is not None
+    return syntax in _NUMERIC_SYNTAXES and parse_length(value[0], 16.0, 100.0) is not None
 
 
 def parse_color(token: Any, current: Rgba) -> Rgba | None:

@@ -3,14 +3,12 @@
 import re
 from xml.etree.ElementTree import Element
 
-import tinyhtml5
 from inscriptis.html_engine import Inscriptis
 from inscriptis.model.config import ParserConfig
+from tinyhtml5.parser import HTMLParser
 
 from mcpchat_servers.google.html_text.css_values import TooComplexError
 from mcpchat_servers.google.html_text.visibility import Hidden, has_text, remove_hidden_text
-
-_DOCTYPE = re.compile(r"\s*<!doctype\s+html\b", re.IGNORECASE)  # without it, browsers ignore the case of class names
 
 
 def extract_visible_text(html: str) -> tuple[str, Hidden]:
@@ -18,10 +16,10 @@ def extract_visible_text(html: str) -> tuple[str, Hidden]:
 
     Raises TooComplexError.
     """
-    tree = tinyhtml5.parse(html.replace("\0", ""), namespace_html_elements=False, scripting=True)
+    parser = HTMLParser(namespace_html_elements=False)
+    tree = parser.parse(html.replace("\0", ""), scripting=True)
     _remove_comments(tree)
-    is_quirky = not _DOCTYPE.match(html)
-    hidden = remove_hidden_text(tree, ignores_case=is_quirky)
+    hidden = remove_hidden_text(tree, is_quirky=parser.compatibility_mode == "quirks")
     for element in tree.iter():
         element.attrib.pop("style", None)  # it can request unbounded widths
         if element.tag == "a" and not has_text("".join(element.itertext())):

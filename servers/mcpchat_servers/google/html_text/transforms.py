@@ -14,8 +14,9 @@ from mcpchat_servers.google.html_text.css_values import (
     strip_spaces,
 )
 
-_BEHIND_THE_PAGE = -15_000.0  # pixels
+_MAX_PART = 1e100  # of a matrix
 _NO_TRANSFORM = {"none", "initial", "inherit"}
+_TURNS = {"rotatex", "rotatey", "rotate3d", "rotate"}
 _IN_FLOW = {"", "static", "initial", "inherit"}
 
 
@@ -30,7 +31,7 @@ class Matrix(NamedTuple):
     f: float = 0.0
 
     def then(self, inner: "Matrix") -> "Matrix":
-        """Return the transform of what is within this one and has ``inner`` as its own."""
+        """Return the transform of a box that has ``inner`` and lies in a box that has this one."""
         a, b, c, d, e, f = self
         return Matrix(
             a * inner.a + c * inner.b,
@@ -48,6 +49,8 @@ class Matrix(NamedTuple):
     @property
     def scales(self) -> tuple[float, float]:
         """By how much lengths change at least and at most, whatever their direction."""
+        if not all(abs(part) < _MAX_PART for part in self[:4]):
+            return 0.0, math.inf
         squares = sum(part * part for part in self[:4])
         determinant = self.a * self.d - self.b * self.c
         root = math.sqrt(max(squares * squares - 4 * determinant * determinant, 0.0))
@@ -77,8 +80,6 @@ def find_offset(values: Values, font_size: float) -> Matrix:
         top, bottom = (values.number(side, font_size, PAGE_HEIGHT) for side in ("top", "bottom"))
         x = left if left is not None else -(right or 0)
         y = top if top is not None else -(bottom or 0)
-        if (values.number("z-index", font_size) or 0) < 0:
-            y = _BEHIND_THE_PAGE
     for name in ("margin", "padding"):
         x += values.number(f"{name}-left", font_size, PAGE_WIDTH) or 0
         y += values.number(f"{name}-top", font_size, PAGE_WIDTH) or 0
@@ -87,22 +88,33 @@ def find_offset(values: Values, font_size: float) -> Matrix:
     return Matrix(scale, 0.0, 0.0, scale, x * scale, y * scale)
 
 
+def is_behind_page(values: Values, font_size: float) -> bool:
+    """Whether the box lies behind the background of the page."""
+    return values.keyword("position") not in _IN_FLOW and (values.number("z-index", font_size) or 0) < 0
+
+
 def find_transform(values: Values, font_size: float) -> Matrix:
-    """Return the transform around the origin that ``transform-origin`` gives in lengths; other origins are 0."""
+    """Return the transform of a box. Keywords of ``transform-origin``, and percentages within the box, count as 0."""
     functions = [(name, values.tokens(name)) for name in ("translate", "rotate", "scale") if values.tokens(name)]
     functions += [
         (token.lower_name, token.arguments) for token in values.tokens("transform") if token.type == "function"
     ]
     if not functions:
         return IDENTITY
+    if values.keyword("backface-visibility") == "hidden" and any(name in _TURNS for name, _ in functions):
+        return _NOTHING
     x, y = _read_origin(values.tokens("transform-origin"), font_size)
     steps = (_read_function(name, arguments, font_size) for name, arguments in functions)
     return reduce(Matrix.then, steps, Matrix(e=x, f=y)).then(Matrix(e=-x, f=-y))
 
 
 def _read_origin(tokens: Tokens, font_size: float) -> tuple[float, float]:
-    lengths = [*_lengths(tokens, font_size, None), 0.0, 0.0]
-    return lengths[0] or 0.0, lengths[1] or 0.0
+    outside = [
+        None if token.type == "percentage" and 0 <= token.value <= 100 else parse_length(token, font_size, base)
+        for token, base in zip(tokens, (PAGE_WIDTH, PAGE_HEIGHT), strict=False)
+    ]
+    x, y = (*outside, None, None)[:2]
+    return x or 0.0, y or 0.0
 
 
 def _lengths(tokens: Tokens, font_size: float, base: float | None) -> Iterator[float | None]:
@@ -116,6 +128,8 @@ def _read_function(name: str, arguments: Tokens, font_size: float) -> Matrix:
     numbers = [number for number in _lengths(tokens, font_size, base) if number is not None]
     if len(numbers) < len(tokens) or not numbers:
         return IDENTITY if keyword(tokens) in _NO_TRANSFORM else _NOTHING
+    if _changes_depth(name, numbers):
+        return _NOTHING
     match name, numbers:
         case (("translate" | "translate3d"), [x, *rest]):
             return Matrix(e=x, f=rest[0] if rest else 0.0)
@@ -134,6 +148,13 @@ def _read_function(name: str, arguments: Tokens, font_size: float) -> Matrix:
         case (("perspective" | "translatez" | "scalez"), _):
             return IDENTITY
     return _read_turn(name, [math.radians(number) for number in numbers])
+
+
+def _changes_depth(name: str, numbers: Sequence[float]) -> bool:
+    """Whether a function makes the box flat, or moves it nearer or farther, which matters in a perspective."""
+    if name.startswith("scale"):
+        return 0 in (numbers if name == "scalez" else numbers[2:])
+    return any(numbers if name == "translatez" else numbers[2:] if name in {"translate", "translate3d"} else ())
 
 
 def _read_turn(name: str, angles: Sequence[float]) -> Matrix:

@@ -4,9 +4,10 @@ It knows the style of each element, but has no layout. If it cannot tell, it tak
 not pass, and what is left out is counted.
 """
 
+import math
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 from xml.etree.ElementTree import Element
 
@@ -14,7 +15,7 @@ import cssselect2
 import tinycss2
 from webcolors import html5_parse_legacy_color
 
-from mcpchat_servers.google.html_text.cascade import Cascade
+from mcpchat_servers.google.html_text.cascade import Cascade, RegisteredVariable
 from mcpchat_servers.google.html_text.css_values import (
     BLACK,
     LINK_BLUE,
@@ -25,6 +26,7 @@ from mcpchat_servers.google.html_text.css_values import (
     Tokens,
     TooComplexError,
     contrast,
+    has_syntax,
     is_substituted,
     keyword,
     needs_layout,
@@ -35,13 +37,13 @@ from mcpchat_servers.google.html_text.css_values import (
     split_commas,
     strip_spaces,
 )
-from mcpchat_servers.google.html_text.transforms import IDENTITY, Matrix, find_offset, find_transform
+from mcpchat_servers.google.html_text.transforms import IDENTITY, Matrix, find_offset, find_transform, is_behind_page
 
 MAX_DEPTH = 3000  # of nested elements
 _MIN_CONTRAST = 1.2  # pale grey on white, #e8e8e8, has this
 _MIN_FONT_SIZE = 4.0  # pixels
 _MAX_FONT_SIZE = 2 * PAGE_HEIGHT  # pixels
-_MAX_SCALE = 2.0  # of a transform: around its middle, it moves the beginning of a line off the page
+_MAX_MAGNIFICATION = 2.0  # a larger one around the middle of a box moves the beginning of a line off the page
 _MIN_BOX = 8.0  # pixels; a smaller box shows none of its text if it clips it
 _MIN_OPACITY = 0.2
 _MIN_SPACING, _MAX_SPACING = -0.4, 10.0  # between letters, in font sizes
@@ -89,7 +91,9 @@ _MAX_SIDES = 4
 _MAX_UNCERTAIN = 20  # declarations that are tried one by one
 _SIDES = ("top", "right", "bottom", "left")
 _ALIASES = {
-    "-webkit-transform": "transform", "-webkit-clip-path": "clip-path", "-webkit-filter": "filter",
+    "-webkit-transform": "transform", "-moz-transform": "transform",
+    "-webkit-transform-origin": "transform-origin", "-moz-transform-origin": "transform-origin",
+    "-webkit-backface-visibility": "backface-visibility", "-webkit-clip-path": "clip-path", "-webkit-filter": "filter",
     "-webkit-opacity": "opacity",
     "block-size": "height", "max-block-size": "max-height", "inline-size": "width", "max-inline-size": "max-width",
     "-webkit-animation": "animation", "-webkit-animation-name": "animation-name", "-webkit-mask": "mask",
@@ -144,6 +148,11 @@ _BACKGROUND_KEYWORDS = {
 }  # fmt: skip
 _COLORS = {"color", "-webkit-text-fill-color", "background-color"}
 _FUNCTION_LISTS = {"transform", "filter", "clip", "clip-path"}
+_JUDGED = {
+    "display", *_KEYWORDS, *_LENGTHS, *_COLORS, *_FUNCTION_LISTS, *_LONGHANDS, *_LOGICAL_SHORTHANDS, "margin",
+    "padding", "inset", "contain", "translate", "scale", "rotate", "transform-origin", "background-image",
+    "animation-name", "all",
+}  # fmt: skip
 _HIDING_IF_SET = {  # properties whose effect on text is not judged: any value but these is taken to hide it
     "mask": {"none"}, "mask-image": {"none"}, "mix-blend-mode": {"normal"}, "content": {"normal", "none"},
     "-webkit-text-security": {"none"}, "offset-path": {"none"}, "mask-border": {"none"},
@@ -162,6 +171,7 @@ class _Style:
     visibility: str = "visible"
     font_size: float = 16.0
     matrix: Matrix = IDENTITY  # where the box goes
+    magnification: float = 1.0  # by all transforms
     color: Rgba | None = BLACK  # None: a colour that cannot be calculated
     fill: Rgba | None = None  # -webkit-text-fill-color
     opacity: float = 1.0
@@ -169,7 +179,7 @@ class _Style:
     indent: float = 0.0
     letter_spacing: float = 0.0
     wraps: bool = True
-    variables: Mapping[str, Tokens] = field(default_factory=dict)
+    variables: tuple[Mapping[str, Tokens], ...] = ({},)  # in each way in which programs may read them
 
     @property
     def shows_text(self) -> bool:
@@ -180,11 +190,13 @@ class _Style:
             or self.visibility != "visible"
             or self.font_size * least < _MIN_FONT_SIZE
             or self.font_size * most > _MAX_FONT_SIZE
+            or self.magnification > _MAX_MAGNIFICATION
             or self.color is None
         ):
             return False
         if (
             _is_far(self.matrix.e + self.indent * self.matrix.a)
+            or _is_far(self.matrix.f + self.indent * self.matrix.b, downwards=True)
             or not -0.4 * self.font_size < self.letter_spacing < 10 * self.font_size
         ):
             return False
@@ -201,22 +213,23 @@ class Hidden:
     descriptions: int = 0  # alternative texts of images
 
 
-def remove_hidden_text(root: Element, *, ignores_case: bool = False) -> Hidden:
+def remove_hidden_text(root: Element, *, is_quirky: bool = False) -> Hidden:
     """Remove the text that a person would not see. Returns how much that was.
 
-    ``ignores_case``: the case of class names and ids makes no difference.
+    ``is_quirky``: as old documents, the case of class names and ids makes no difference, and colours need no hash.
 
     Raises TooComplexError if elements or styles are nested too deeply.
     """
-    return _Remover(root, ignores_case=ignores_case).run()
+    return _Remover(root, is_quirky=is_quirky).run()
 
 
 class _Remover:
-    def __init__(self, root: Element, *, ignores_case: bool) -> None:
+    def __init__(self, root: Element, *, is_quirky: bool) -> None:
         self._root = root
-        self._cascade = Cascade(root, ignores_case=ignores_case)
+        self._cascade = Cascade(root, is_quirky=is_quirky)
         self._lengths = _count_characters(root)
         self._shown = _find_shown_parts(root)
+        self._link_color = next((body.get("link", "") for body in root.iter("body")), "")
         self._hidden = Hidden()
         self._is_in_passage = False
 
@@ -265,7 +278,7 @@ class _Remover:
         variables = {item.name: strip_spaces(item.value) for item in found if item.name.startswith("--")}
         if variables or self._cascade.registered:
             parent = replace(parent, variables=self._resolve_variables(variables, parent.variables))
-        hints = [*_presentational_hints(element)]
+        hints = [*_presentational_hints(element, self._link_color)]
         if not (hints or found or tag in _STYLED_TAGS):
             return parent
         style, values = self._judge(element, parent, [*hints, *((item.name, item.value) for item in found)])
@@ -285,22 +298,34 @@ class _Remover:
         return replace(style, is_closed=True) if element.tag == "details" and "open" not in element.attrib else style
 
     def _resolve_variables(
-        self, declared: Mapping[str, Tokens], inherited: Mapping[str, Tokens]
-    ) -> Mapping[str, Tokens]:
+        self, declared: Mapping[str, Tokens], inherited: Sequence[Mapping[str, Tokens]]
+    ) -> tuple[Mapping[str, Tokens], ...]:
+        """Return the variables of an element as programs may read them that know ``@property``, and that do not."""
         registered = self._cascade.registered
-        own = {
-            name: item.initial for name, item in registered.items() if not item.is_inherited or name not in inherited
-        }
-        resolved = resolve_variables(declared, {**inherited, **own})
-        return {**{name: item.initial for name, item in registered.items()}, **resolved}
+        plain = resolve_variables(declared, inherited[0])
+        if not registered:
+            return (plain,)
+        initial = {name: item.initial for name, item in registered.items() if item.initial is not None}
+        parent = {name: value for name, value in inherited[-1].items() if _is_inherited(registered.get(name))}
+        known = {**initial, **resolve_variables(declared, {**initial, **parent})}
+        invalid = {name for name in initial if not has_syntax(known[name], registered[name].syntax)}
+        return plain, {**known, **{name: initial[name] for name in invalid}}
 
     def _judge(
         self, element: Element, parent: _Style, declarations: list[tuple[str, Tokens]]
     ) -> "tuple[_Style, _Values]":
-        values = _Values(parent.variables)
-        for name, tokens in declarations:
-            values.add(name, tokens)
-        return _apply(element, parent, values, self._lengths[element]), values
+        for variables in parent.variables:
+            values = _Values(variables)
+            for name, tokens in declarations:
+                values.add(name, tokens)
+            style = _apply(element, parent, values, self._lengths[element])
+            if not style.shows_text:
+                break
+        return style, values
+
+
+def _is_inherited(registered: RegisteredVariable | None) -> bool:
+    return registered is None or registered.is_inherited
 
 
 class _Values:
@@ -321,7 +346,7 @@ class _Values:
             self._values.clear()
         if not value:
             return
-        if is_substituted(value):
+        if name in _JUDGED and is_substituted(value):
             self._values[name] = value
             return
         for longhand, part in _expand(name, value):
@@ -341,7 +366,7 @@ class _Values:
     @property
     def are_unknown(self) -> bool:
         """Whether a value comes from a function that is not evaluated here, such as ``if()``."""
-        return any(map(is_substituted, self._values.values()))
+        return any(name in _JUDGED and is_substituted(value) for name, value in self._values.items())
 
     def idents(self, name: str) -> set[str]:
         return {token.value for token in self.tokens(name) if token.type in {"ident", "string"}}
@@ -355,8 +380,9 @@ class _Values:
         if len(tokens) != 1:
             return None
         value = parse_length(tokens[0], font_size, base)
-        if value is None and tokens[0].type == "function" and not needs_layout(tokens[0]):
-            return -10 * _VERY_FAR if name in _OFFSETS or name in {"letter-spacing", "z-index"} else 0.0
+        is_unknown = value is None and tokens[0].type == "function"
+        if is_unknown and (base is not None or not needs_layout(tokens[0])):
+            return -math.inf if name in _OFFSETS or name in {"letter-spacing", "z-index"} else 0.0
         return value
 
 
@@ -471,14 +497,15 @@ def _apply(element: Element, parent: _Style, values: _Values, text_length: int) 
     opacity = values.number("opacity", size, 1.0)
     indent, spacing = values.number("text-indent", size, PAGE_WIDTH), values.number("letter-spacing", size, size)
     wraps = values.keyword("white-space")
-    transform = find_transform(values, size)
+    box, transform = style.matrix.then(find_offset(values, size)), find_transform(values, size)
     style = replace(
         style,
         opacity=style.opacity * (1.0 if opacity is None else min(max(opacity, 0.0), 1.0)),
         indent=style.indent if indent is None else indent,
         letter_spacing=style.letter_spacing if spacing is None else spacing,
         wraps=style.wraps if not wraps or wraps == "inherit" else wraps not in {"nowrap", "pre"},
-        matrix=style.matrix.then(find_offset(values, size)).then(transform),
+        matrix=box.then(transform),
+        magnification=style.magnification * transform.scales[1],
     )
     is_hidden = (
         values.keyword("display") in _NOT_DISPLAYED
@@ -492,14 +519,22 @@ def _apply(element: Element, parent: _Style, values: _Values, text_length: int) 
         or not style.matrix.is_finite
         or _is_far(style.matrix.e)
         or _is_far(style.matrix.f, downwards=True)
-        or transform.scales[1] > _MAX_SCALE
+        or is_behind_page(values, size)
         or _is_filtered_away(values.tokens("filter"), size)
         or _is_clipped_away(values.tokens("clip"), size)
         or _is_clipped_away(values.tokens("clip-path"), size)
         or _overflows(element, style, values, text_length)
         or values.are_unknown
     )
-    return replace(style, is_hidden=is_hidden)
+    style = replace(style, is_hidden=is_hidden)
+    if transform != IDENTITY and _is_inline(element, values):  # a browser does not transform it
+        plain = replace(style, matrix=box, magnification=parent.magnification)
+        return style if plain.shows_text else plain
+    return style
+
+
+def _is_inline(element: Element, values: _Values) -> bool:
+    return element.tag in _INLINE_TAGS and not values.keyword("display") and not values.keyword("position")
 
 
 def _font_size(element: Element, inherited: float, values: _Values) -> float:
@@ -613,9 +648,7 @@ def _is_clipped_away(tokens: Tokens, font_size: float) -> bool:
 def _overflows(element: Element, style: _Style, values: _Values, text_length: int) -> bool:
     """Whether an element's box cuts its text off: it is tiny, or much too small for so much text."""
     size = style.font_size
-    if element.tag in _CELLS or (
-        element.tag in _INLINE_TAGS and not values.keyword("display") and not values.keyword("position")
-    ):
+    if element.tag in _CELLS or _is_inline(element, values):
         return False  # a cell grows with its text; inline elements have no box
     overflow = {values.keyword("overflow-x"), values.keyword("overflow-y")} - {"", "visible", "initial", "inherit"}
     cuts = bool(overflow & {"hidden", "clip"}) or bool(values.idents("contain") & {"paint", "strict", "content"})
@@ -649,11 +682,14 @@ def _overflows(element: Element, style: _Style, values: _Values, text_length: in
 
 def _is_tiny_part(values: _Values, name: str, font_size: float) -> bool:
     """Whether a length is a percentage that is tiny even of the whole page."""
-    length = values.number(name, font_size, PAGE_HEIGHT)
+    tokens = values.tokens(name)
+    if len(tokens) == 1 and tokens[0].type == "percentage":
+        return bool(tokens[0].value < 1)
+    length = values.number(name, font_size, PAGE_WIDTH if name.endswith("width") else PAGE_HEIGHT)
     return length is not None and length < _MIN_BOX
 
 
-def _presentational_hints(element: Element) -> Iterator[tuple[str, Tokens]]:
+def _presentational_hints(element: Element, link_color: str) -> Iterator[tuple[str, Tokens]]:
     """Yield the declarations that HTML attributes stand for."""
     if (
         "hidden" in element.attrib
@@ -662,6 +698,8 @@ def _presentational_hints(element: Element) -> Iterator[tuple[str, Tokens]]:
     ):
         yield "display", tinycss2.parse_component_value_list("none")
     color = element.get({"body": "text", "font": "color", "basefont": "color"}.get(element.tag, ""), "")
+    if element.tag == "a" and "href" in element.attrib:
+        color = link_color
     background = element.get("bgcolor", "") if element.tag in _TAGS_WITH_BACKGROUND else ""
     for name, value in (("color", color), ("background-color", background)):
         try:

@@ -11,9 +11,9 @@ _Rule = Callable[[StateBlock, int, int, bool], bool]
 
 
 def keep_deep_text(parser: MarkdownIt) -> None:
-    """Let the parser take a list or a quotation that is nested too deeply for text.
+    """Make the parser read a list or a quotation that is nested too deeply as text.
 
-    By itself it would leave out all text from there to the end.
+    Otherwise it leaves out all text from there to the end.
     """
     parser.block.ruler.at("list", _limit(list_block), {"alt": ["paragraph", "reference", "blockquote"]})
     parser.block.ruler.at("blockquote", _limit(blockquote), {"alt": ["paragraph", "reference", "blockquote", "list"]})

@@ -15,6 +15,7 @@ _DOTS = str.maketrans("\u3002\uff0e\uff61", "...")  # a browser reads them as do
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _SCHEMES = re.compile(r"(?<![A-Za-z0-9+.-])(?:[A-Za-z][A-Za-z0-9+.-]+:)+/*")  # such as jar:file:/
 _COMMANDS = re.compile(r"[;|\r\n\0\x0b\x0c\x1c-\x1e\x85\u2028\u2029`]|&&|(?<![<>])&(?!>)|[$<>]\(|\d?>>?(?=\s*[^\s\d=])")
+_PROCESS_ROOT = re.compile(r"/proc/[^/]{1,20}/(?:task/[^/]{1,20}/)?root(?=/)")  # another name of the root folder
 _PARENT_FOLDER = re.compile(r"(?:^|[/\\])[\s\0-\x1f]*\.\.(?![\w.-])")
 _WORDS = re.compile(r"[\s<>()\[\]{}\"']+")
 _PUNCTUATION = re.compile(r"[\s,;|<>()\[\]{}\"'`=&?#$:]+")
@@ -33,10 +34,16 @@ _QUOTED_NAME = re.compile(r"\"[^\"]*\"(?=\s*@)")  # "x y"@example.com
 _LITERAL_HOST = re.compile(r"@\s*\[([^\s\[\]]*)\]")  # x@[192.0.2.1]
 _MAX_NAME_WORDS, _MAX_BARE_WORDS = 6, 2  # words beside each address in a list of addresses: "Ann <a@b>", "Ann a@b"
 _AROUND = ".!?*\u2026\u3001\u201c\u201d\u2018\u2019\u00ab\u00bb"  # punctuation around an address
-_URL_INSIDE = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]{0,20}):[/\\]+(?P<rest>[^\s\"'<>/\\][^\s\"'<>]*)")
+_URL_INSIDE = re.compile(
+    r"(?P<scheme>[Hh][Tt]{2}[Pp][Ss]?(?=:)|[A-Za-z][A-Za-z0-9+.-]{0,20}(?=:[/\\])):[/\\]*(?P<rest>[^\s\"'<>/\\][^\s\"'<>]*)"
+)
+_HOST_END = re.compile(r"(?=[/?#])|$")
 _URL_BREAKS = re.compile(r"[\t\r\n]")  # a browser leaves them out
 _QUOTES = re.compile(r"[\"'\\]")
-_PREFIX = re.compile(r"(?:\w+=\S*|env|command|builtin|exec|nohup|time|nice|xargs|busybox) ")  # before a command
+_PREFIX = re.compile(  # before a command
+    r"(?:\w+=\S*|env|command|builtin|exec|nohup|time|nice|xargs|busybox|if|then|else|elif|while|until|do|!"
+    r"|(?:\S*/)?(?:ba|da|k|z)?sh(?: -\w+)+) "
+)
 _MAX_PREFIXES = 20
 _SECOND_TARGET = re.compile(r"://|@|^[/~\\]")
 _ADDRESS_ENDS = re.compile(r"[\s<>,;:|()\[\]{}\"']+")
@@ -50,7 +57,7 @@ def normalize_text(text: str) -> str:
 
 def fold_name(name: str) -> str:
     """Return what a lenient program may take a name for."""
-    return normalize_text(name).casefold()
+    return normalize_text(name).casefold().strip(" \t\r\n\0")
 
 
 def decoded_forms(text: str) -> list[str]:
@@ -90,7 +97,7 @@ def restricted_forms(text: str) -> Iterator[str]:
             if "xn--" in part.lower():
                 yield _decode_host(part)
             if "/" in part or "\\" in part:
-                path = part.replace("\\", "/")
+                path = _PROCESS_ROOT.sub("", part.replace("\\", "/"))
                 glued = re.search(r"(?:^-{1,2}[A-Za-z]+|[^\w/.-])(/.*)", path)  # -f/etc/x, @/etc/x
                 without_host = re.sub(r"^[A-Za-z]+://[^/]*", "", path)
                 spellings = (path, _SCHEMES.sub("/", path, count=1), without_host, glued[1] if glued else path)
@@ -114,12 +121,12 @@ def _read_command(command: str) -> Iterator[str]:
 
 
 def _normalize_url(match: re.Match[str]) -> str:
-    """Return the URL without user name, default port and a dot at the end of its host, with two slashes."""
+    """Return the URL without user name, default port and a dot at the end of its host, with two slashes and a path."""
     scheme = match["scheme"].lower()
-    authority, slash, path = match["rest"].replace("\\", "/").partition("/")
+    authority, path = _HOST_END.split(match["rest"].replace("\\", "/"), maxsplit=1)
     host = authority.rpartition("@")[2].lower()
     host = host.removesuffix({"http": ":80", "https": ":443"}.get(scheme, ":")).rstrip(".")
-    return f"{scheme}://{host}{slash}{path}"
+    return f"{scheme}://{host}/{path.removeprefix('/')}"
 
 
 def _decode_host(text: str) -> str:

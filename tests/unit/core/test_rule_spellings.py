@@ -123,18 +123,20 @@ def test_only_allows_no_argument_that_no_condition_names() -> None:
 @pytest.mark.parametrize(
     ("rule", "text"),
     [
-        *(("x=sudo *", text) for text in ('"sudo" rm', "'sudo' rm", "env sudo rm", "a=1 b= sudo rm", "su\\do rm", "env a=1 /usr/bin/sudo rm")),
+        *(("x=sudo *", text) for text in ('"sudo" rm', "'sudo' rm", "env sudo rm", "a=1 b= sudo rm", "su\\do rm", "env a=1 /usr/bin/sudo rm",
+            "if true; then sudo rm; fi", "! sudo rm", "sh -c 'sudo rm'", '/bin/bash -e -c "sudo rm"', "for a in b; do sudo rm; done")),
         *(
             ("x=http://evil.org/*", text)
             for text in (
                 "url=http://evil.org/x", "http://a@evil.org/x", "http://evil.org:80/x", "http://evil.org./x", "http:/evil.org/x",
                 "http:\\\\evil.org/x", "view-source:http://evil.org/x", "ht\ttp://evil.org/x", "HTTP://EVIL.org/x", "get 'http://evil.org/x'",
+                "http://evil.org", "http://evil.org?x", "http://evil.org:80#x", "http:evil.org/x",
             )
         ),
         ("x=y@bücher.example", "y@XN--BCHER-KVA.example"),
         *(("x=*@evil.org", text) for text in ("x@(c)evil.org", "x(c)@evil.org", "x@evil(c).org", "Ann <x@(a(b(c)))evil.org>",
             "x@((((c))))evil.org", r"x@(\))evil.org", r"x@(\()evil.org", '"x y"@evil.org', "x@(c)evil.org (")),
-        *(("x=/etc/*", text) for text in ("jar:file:/etc/x", "jar:file:///etc/x!/a", "a:b:c:/etc/x", "f=jar:file:/etc/x")),
+        *(("x=/etc/*", text) for text in ("jar:file:/etc/x", "jar:file:///etc/x!/a", "a:b:c:/etc/x", "f=jar:file:/etc/x", "/proc/self/root/etc/x", "file:///proc/1/task/2/root/etc/x")),
     ],
 )  # fmt: skip
 def test_a_restricting_rule_finds_quoted_and_prefixed_commands_and_urls(rule: str, text: str) -> None:
@@ -182,6 +184,7 @@ def test_only_does_not_weaken_a_restricting_rule() -> None:
         ("path=/tmp/*", {"path": "/tmp/a", "Path": "/etc/shadow"}, False),
         ("path=/tmp/*", {"path": "/tmp/a", "pa\u200bth": "/etc/shadow"}, False),
         ("path=/tmp/*", {"Path": "/tmp/a"}, False),
+        ("path=/tmp/*", {"path": "/tmp/a", "path ": "/etc/shadow"}, False),
         ("url=https://api.example.com/*", {"url": "https://api.example.com/x?ids=1,2&a=b"}, True),
         ("url=https://api.example.com/*", {"url": "https://api.example.com/x,https://evil.org/"}, False),
         ("url=https://api.example.com/*", {"url": "https://api.example.com/%2e%2e/admin"}, False),

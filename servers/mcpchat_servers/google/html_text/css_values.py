@@ -65,7 +65,26 @@ _SYSTEM_COLORS = {
         ("canvastext", "windowtext", "fieldtext", "buttontext", "infotext", "menutext", "captiontext"), BLACK
     ),
     **dict.fromkeys(("canvas", "window", "field", "background", "infobackground", "menu", "appworkspace"), WHITE),
+    **dict.fromkeys(
+        ("highlighttext", "selecteditemtext", "accentcolortext", "buttonhighlight", "threedhighlight"), WHITE
+    ),
+    **dict.fromkeys(("buttonface", "threedface", "threedlightshadow"), Rgba(0.94, 0.94, 0.94, 1)),
     **dict.fromkeys(("linktext", "visitedtext", "activetext", "-webkit-link"), LINK_BLUE),
+}
+
+
+_MIXED_COLORS = 2
+_XYZ_TO_RGB = {  # linear sRGB; of CSS Color 4
+    "d65": (
+        (3.2409699, -1.5373832, -0.4986108),
+        (-0.9692436, 1.8759675, 0.0415551),
+        (0.0556301, -0.2039770, 1.0569715),
+    ),
+    "d50": (
+        (3.1341359, -1.6173864, -0.4906619),
+        (-0.9787955, 1.9162543, 0.0334427),
+        (0.0719554, -0.2289768, 1.4053861),
+    ),
 }
 
 
@@ -161,6 +180,23 @@ def _replace(tokens: Tokens, variables: Mapping[str, Tokens], budget: list[int],
             return None
         result += replacement
     return strip_spaces(result)
+
+
+def scale_rem(tokens: Tokens, factor: float) -> list[Any]:
+    """Return a value with its lengths in ``rem`` changed by a factor, also within functions."""
+    result = []
+    for token in tokens:
+        if token.type == "dimension" and token.lower_unit == "rem":
+            token = copy.copy(token)
+            token.value *= factor
+        elif token.type == "function":
+            token = copy.copy(token)
+            token.arguments = scale_rem(token.arguments, factor)
+        elif token.type == "() block":
+            token = copy.copy(token)
+            token.content = scale_rem(token.content, factor)
+        result.append(token)
+    return result
 
 
 def is_substituted(tokens: Tokens, depth: int = 0) -> bool:
@@ -292,13 +328,13 @@ def parse_color(token: Any, current: Rgba) -> Rgba | None:
     name = token.lower_value if token.type == "ident" else ""
     if name in _SYSTEM_COLORS:
         return _SYSTEM_COLORS[name]
+    if token.type == "function" and token.lower_name == "color-mix":
+        return _mix_colors(token, current)
     try:
         color = color5.parse_color(token)
         if color == "currentcolor":
             return current
-        if color is None:
-            return None
-        rgb = color.to("srgb")
+        return None if color is None else _to_rgba(color)
     except (
         ValueError,
         TypeError,
@@ -309,5 +345,42 @@ def parse_color(token: Any, current: Rgba) -> Rgba | None:
         AssertionError,
     ):
         return None
-    red, green, blue = (min(max(part or 0.0, 0.0), 1.0) for part in rgb.coordinates)
-    return Rgba(red, green, blue, rgb.alpha)
+
+
+def _to_rgba(color: Any) -> Rgba:
+    """Convert a colour. Raises NotImplementedError for some colour spaces."""
+    white = {"oklab": "d65", "oklch": "d65", "lab": "d50", "lch": "d50"}.get(color.space)
+    if white is None:
+        parts = color.to("srgb").coordinates
+    else:
+        xyz = color.to(f"xyz-{white}").coordinates
+        linear = [sum(factor * part for factor, part in zip(row, xyz, strict=True)) for row in _XYZ_TO_RGB[white]]
+        parts = [12.92 * part if part <= 0.0031308 else 1.055 * part ** (1 / 2.4) - 0.055 for part in linear]
+    red, green, blue = (min(max(part or 0.0, 0.0), 1.0) for part in parts)
+    return Rgba(red, green, blue, color.alpha)
+
+
+def _mix_colors(function: Any, current: Rgba) -> Rgba | None:
+    """Mix the two colours of ``color-mix()``; in sRGB, whatever the space is."""
+    mixed = []
+    for part in split_commas(function.arguments)[1:]:
+        tokens = strip_spaces(part)
+        shares = [token.value / 100 for token in tokens if token.type == "percentage"]
+        colors = [color for token in tokens if token.type != "percentage" and (color := parse_color(token, current))]
+        if len(colors) != 1 or len(shares) > 1 or len(tokens) != len(colors) + len(shares):
+            return None
+        mixed.append((colors[0], shares[0] if shares else None))
+    if len(mixed) != _MIXED_COLORS:
+        return None
+    (first, share), (second, other) = mixed
+    share = share if share is not None else 0.5 if other is None else 1 - other
+    other = other if other is not None else 1 - share
+    total = share + other
+    if not total > 0 or min(share, other) < 0:
+        return None
+    alpha = (first.alpha * share + second.alpha * other) / total
+    red, green, blue = (
+        (top * first.alpha * share + below * second.alpha * other) / (total * alpha) if alpha else 0.0
+        for top, below in zip(first[:3], second[:3], strict=True)
+    )
+    return Rgba(red, green, blue, alpha * min(total, 1))

@@ -1,7 +1,7 @@
 """Where an element's box goes: its offsets, margins and transforms as one matrix."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import reduce
 from typing import NamedTuple, Protocol
 
@@ -14,6 +14,7 @@ from mcpchat_servers.google.html_text.css_values import (
     strip_spaces,
 )
 
+_BOX_HEIGHT = 100.0  # pixels: a box is as high as its text, which is not known
 _MAX_PART = 1e100  # of a matrix
 _NO_TRANSFORM = {"none", "initial", "inherit"}
 _TURNS = {"rotatex", "rotatey", "rotate3d", "rotate"}
@@ -117,15 +118,15 @@ def _read_origin(tokens: Tokens, font_size: float) -> tuple[float, float]:
     return x or 0.0, y or 0.0
 
 
-def _lengths(tokens: Tokens, font_size: float, base: float | None) -> Iterator[float | None]:
-    return (parse_length(token, font_size, base) for token in tokens)
-
-
 def _read_function(name: str, arguments: Tokens, font_size: float) -> Matrix:
     """Return the matrix of a function. One that is not known shows nothing."""
     tokens = [token for token in strip_spaces(arguments) if token.type != "literal"]
-    base = 1.0 if name.startswith("scale") else PAGE_WIDTH
-    numbers = [number for number in _lengths(tokens, font_size, base) if number is not None]
+    base, height = (1.0, 1.0) if name.startswith("scale") else (PAGE_WIDTH, _BOX_HEIGHT)
+    numbers = [
+        number
+        for position, token in enumerate(tokens)
+        if (number := parse_length(token, font_size, height if name == "translatey" or position else base)) is not None
+    ]
     if len(numbers) < len(tokens) or not numbers:
         return IDENTITY if keyword(tokens) in _NO_TRANSFORM else _NOTHING
     if _changes_depth(name, numbers):

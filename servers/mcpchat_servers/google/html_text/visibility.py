@@ -34,6 +34,7 @@ from mcpchat_servers.google.html_text.css_values import (
     parse_length,
     replace_variables,
     resolve_variables,
+    scale_rem,
     split_commas,
     strip_spaces,
 )
@@ -156,7 +157,7 @@ _JUDGED = {
 _HIDING_IF_SET = {  # properties whose effect on text is not judged: any value but these is taken to hide it
     "mask": {"none"}, "mask-image": {"none"}, "mix-blend-mode": {"normal"}, "content": {"normal", "none"},
     "-webkit-text-security": {"none"}, "offset-path": {"none"}, "mask-border": {"none"},
-    "-webkit-text-stroke": {"none", "0"}, "background-clip": {"border-box", "padding-box", "content-box"},
+    "-webkit-text-stroke": {"none", "0", "0px"}, "background-clip": {"border-box", "padding-box", "content-box"},
     "-webkit-background-clip": {"border-box", "padding-box", "content-box"},
     "-webkit-mask-box-image": {"none"},
 }  # fmt: skip
@@ -232,6 +233,7 @@ class _Remover:
         self._link_color = next((body.get("link", "") for body in root.iter("body")), "")
         self._hidden = Hidden()
         self._is_in_passage = False
+        self._rem = 1.0  # font size of the root, relative to the usual one
 
     def run(self) -> Hidden:
         """Walk through the tree in the order of the text. It is not recursive: the author chooses the depth."""
@@ -245,6 +247,8 @@ class _Remover:
             if depth > MAX_DEPTH:
                 raise TooComplexError
             style = self._compute(wrapper, parent)
+            if element is self._root:
+                self._rem = style.font_size / _FONT_SIZES["medium"]
             element.text = self._filter(element.text, style)
             if element.tag == "img" and has_text(element.get("alt")):
                 self._hidden.descriptions += 1
@@ -315,7 +319,7 @@ class _Remover:
         self, element: Element, parent: _Style, declarations: list[tuple[str, Tokens]]
     ) -> "tuple[_Style, _Values]":
         for variables in parent.variables:
-            values = _Values(variables)
+            values = _Values(variables, self._rem)
             for name, tokens in declarations:
                 values.add(name, tokens)
             style = _apply(element, parent, values, self._lengths[element])
@@ -331,8 +335,8 @@ def _is_inherited(registered: RegisteredVariable | None) -> bool:
 class _Values:
     """The values of an element's properties: of several the last valid one, as in a browser."""
 
-    def __init__(self, variables: Mapping[str, Tokens]) -> None:
-        self._variables = variables
+    def __init__(self, variables: Mapping[str, Tokens], rem: float = 1.0) -> None:
+        self._variables, self._rem = variables, rem
         self._values: dict[str, list[Any]] = {}
 
     def add(self, name: str, tokens: Tokens) -> None:
@@ -342,6 +346,8 @@ class _Values:
             for longhand in _LONGHANDS.get(name, (name,)):
                 self._values.pop(longhand, None)
             return
+        if self._rem != 1:
+            value = scale_rem(value, self._rem)
         if name == "all":
             self._values.clear()
         if not value:
@@ -513,7 +519,7 @@ def _apply(element: Element, parent: _Style, values: _Values, text_length: int) 
         or values.keyword("unicode-bidi") in {"bidi-override", "isolate-override"}
         or (element.get("dir", "").lower() == "rtl" and element.tag == "bdo" and not values.keyword("unicode-bidi"))
         or any(
-            values.tokens(name) and values.keyword(name) not in {*harmless, "initial"}
+            (tokens := values.tokens(name)) and tinycss2.serialize(tokens).lower() not in {*harmless, "initial"}
             for name, harmless in _HIDING_IF_SET.items()
         )
         or not style.matrix.is_finite

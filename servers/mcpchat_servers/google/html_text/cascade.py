@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from operator import attrgetter
 from typing import Any, NamedTuple
 from xml.etree.ElementTree import Element
 
@@ -13,6 +14,7 @@ from mcpchat_servers.google.html_text.css_values import (
     PAGE_WIDTH,
     Tokens,
     TooComplexError,
+    is_length,
     keyword,
     parse_length,
     strip_spaces,
@@ -30,10 +32,13 @@ _MAX_REGISTERED = 200  # variables that @property defines
 _HEX_COLOR = re.compile(r"[0-9a-fA-F]{3}(?:[0-9a-fA-F]{3})?")
 _GROUP_RULES = {"media", "supports", "layer", "container", "scope", "document", "-moz-document"}
 # Selectors that cssselect2 does not know: some match every element here, the others are aliases of :is().
-_ALWAYS_TRUE = re.compile(r":(?:dir\(ltr\)|defined|read-only|-moz-locale-dir\([^()]*\))", re.IGNORECASE)
+_ALWAYS_TRUE = re.compile(r":(?:dir\(ltr\)|-moz-locale-dir\([^()]*\))", re.IGNORECASE)
 _IS_ALIASES = re.compile(r":(?:-webkit-any|-moz-any|matches)\(", re.IGNORECASE)
+_ANY_PSEUDO_CLASS = re.compile(
+    r"(?<!:):(?!hover|focus|active|visited|target)[a-z-]+(\((?:[^()]|\([^()]*\))*\))?", re.IGNORECASE
+)
 _UNKNOWN_PARTS = re.compile(
-    r":not\([^()]*:[a-z-]+[^()]*\)|:dir\([^()]*\)|::?-[a-z-]+(\([^()]*\))?|::(part|slotted|cue|highlight|backdrop|marker)(\([^()]*\))?"
+    r":not\([^()]*:[a-z-]+[^()]*\)|:defined|:read-only|:dir\([^()]*\)|::?-[a-z-]+(\([^()]*\))?|::(part|slotted|cue|highlight|backdrop|marker)(\([^()]*\))?"
     r"|:(required|optional|valid|invalid|user-valid|user-invalid|in-range|out-of-range|indeterminate|default|modal|popover-open|open"
     r"|placeholder-shown|autofill|read-write|any-link|fullscreen|picture-in-picture|paused|playing|muted|buffering)\b",
     re.IGNORECASE,
@@ -43,6 +48,7 @@ _FALSE_FEATURES = re.compile(  # of a window on a desktop computer, in the light
     r"|orientation:portrait|(any-)?hover:none|(any-)?pointer:(coarse|none)|scripting:enabled|monochrome|grid"
     r"|inverted-colors:inverted|update:(none|slow)|display-mode:(standalone|fullscreen))"
 )
+_QUERY = re.compile(r"((not|only) )?[\w-]+( and \(\))*|(not )?\(\)|\(\)( and \(\))+|\(\)( or \(\))+")
 _SIZE_FEATURE = re.compile(r"(min-|max-)?(device-)?(width|height)")
 
 
@@ -52,11 +58,7 @@ class Declaration(NamedTuple):
     precedence: tuple[object, ...]
     name: str
     value: Tokens
-    is_uncertain: bool = False  # it may not apply: its condition or its layer's order is not known
-
-
-def _precedence(declaration: Declaration) -> tuple[object, ...]:
-    return declaration.precedence
+    uncertain_rule: object = None  # its rule, if that may not apply: its condition or its layer's order is not known
 
 
 class RegisteredVariable(NamedTuple):
@@ -95,7 +97,10 @@ class Cascade:
         styles = [
             style for style in root.iter() if style.tag.rpartition("}")[2] == "style" and style not in in_templates
         ]
+        title = next((style.get("title") for style in styles if style.get("title")), None)
         for style in styles:
+            if style.get("title") not in {None, "", title}:
+                continue  # an alternative style sheet
             kind = style.get("type", "text/css").lower()
             if kind in {"", "text/css"} and _media_matches(tinycss2.parse_component_value_list(style.get("media", ""))):
                 sheet = tinycss2.parse_stylesheet(style.text or "", skip_comments=True, skip_whitespace=True)
@@ -138,10 +143,11 @@ class Cascade:
         compiled = self._compile_selectors(selector) or self._compile_selectors(
             _IS_ALIASES.sub(":is(", _ALWAYS_TRUE.sub(":not(x-never)", selector))
         )
-        if not compiled and (simpler := _UNKNOWN_PARTS.sub("", selector)) != selector:
-            # What these parts select is not known: the rule applies to all others, but must not show anything.
-            rule = rule._replace(is_uncertain=True)
-            compiled = self._compile_selectors(", ".join(part.strip() or "*" for part in simpler.split(",")))
+        for unknown in (_UNKNOWN_PARTS, _ANY_PSEUDO_CLASS):
+            if not compiled and (simpler := unknown.sub("", selector)) != selector:
+                # What these parts select is not known: the rule applies to all others, but must not show anything.
+                rule = rule._replace(is_uncertain=True)
+                compiled = self._compile_selectors(", ".join(part.strip() or "*" for part in simpler.split(",")))
         for entry in compiled:
             if entry.pseudo_element is None:
                 self._matcher.add_selector(entry, rule)
@@ -150,9 +156,7 @@ class Cascade:
         """Compile a list of selectors; one that is not valid makes the list empty. Raises TooComplexError."""
         try:
             return list(cssselect2.compile_selector_list(selectors, self._namespaces))
-        except cssselect2.SelectorError:
-            return []
-        except NotImplementedError:
+        except (cssselect2.SelectorError, NotImplementedError):
             return []
         except (SyntaxError, RecursionError, MemoryError):  # it compiles selectors to Python code
             if len(selectors) < _SHORT_SELECTOR:
@@ -186,7 +190,7 @@ class Cascade:
                 (important, rule.is_layered == important, (0, *specificity), order, position),
                 _property_name(item),
                 item.value,
-                rule.is_uncertain,
+                id(rule) if rule.is_uncertain else None,
             )
             for specificity, order, _, rule in self._matcher.match(element)
             for position, item in enumerate(rule.declarations)
@@ -200,8 +204,8 @@ class Cascade:
                 Declaration((bool(item.important), True, (1, 0, 0, 0), 0, position), _property_name(item), item.value)
                 for position, item in enumerate(self._inline[style])
             ]
-        found.sort(key=_precedence)
-        return sorted(_read_hashless_colors(found), key=_precedence) if self._is_quirky else found
+        found.sort(key=attrgetter("precedence"))
+        return _read_hashless_colors(found) if self._is_quirky else found
 
 
 def _find_namespaces(rules: list[Any]) -> dict[str | None, str]:
@@ -224,22 +228,25 @@ def _read_url(token: Any) -> str:
 
 
 def _read_hashless_colors(declarations: list[Declaration]) -> list[Declaration]:
-    """Read colours as old documents may write them, such as ``color: ffffff``: for each property the last one.
+    """Read colours as old documents may write them, such as ``color: ffffff``. Of each property, only the last counts.
 
     They are uncertain: other programs leave them out.
     """
-    result, hashless = [], {}
-    for declaration in declarations:
+    result, seen = [], set()
+    for declaration in reversed(declarations):
+        key = declaration.name, declaration.precedence[0]  # of important declarations, the last one too
         if declaration.name in {"color", "background-color"} and (color := _hashless_color(declaration.value)):
+            if key in seen:
+                continue
+            seen.add(key)
             value = tinycss2.parse_component_value_list(color)
-            hashless[declaration.name, declaration.precedence[0]] = declaration._replace(value=value, is_uncertain=True)
-        else:
-            result.append(declaration)
-    return [*result, *hashless.values()]
+            declaration = declaration._replace(value=value, uncertain_rule=declaration.name)
+        result.append(declaration)
+    return result[::-1]
 
 
 def _hashless_color(value: Tokens) -> str:
-    """Return a hashless colour with its hash, or "" if the value is none. Numbers are filled up with zeros."""
+    """Return ``#ffffff`` for ``ffffff``, and "" for a value that is no colour. A short number gets zeros in front."""
     tokens = strip_spaces(value)
     if len(tokens) != 1:
         return ""
@@ -272,7 +279,7 @@ def _condition_holds(name: str, prelude: Tokens) -> bool | None:
     """Whether the condition of a group of rules holds; None if that is not known."""
     text = tinycss2.serialize(prelude).lower()
     if _NOT_ON_DESKTOP.search(text):
-        return False
+        return None if re.search(r"\b(not|or)\b|,", text) else False
     if name == "media":
         return _evaluate_media(prelude)
     return None  # layers too: their order is not evaluated
@@ -300,7 +307,7 @@ def _evaluate_media(tokens: Tokens) -> bool | None:
 def _evaluate_query(query: list[Any]) -> bool | None:
     """Evaluate a media query; None if that needs a feature that is not known."""
     words = [token.lower_value for token in query if token.type == "ident"]
-    if "not" in words[1:]:
+    if not _QUERY.fullmatch(" ".join(getattr(token, "lower_value", "()") for token in query)):
         return None
     features = [_feature_holds(token) for token in query if token.type == "() block"]
     is_screen = all(word in {"not", "only", "and", "or", "all", "screen"} for word in words)
@@ -325,10 +332,12 @@ def _feature_holds(block: Any) -> bool | None:
     lengths = [length for token in inner if (length := parse_length(token, 16.0)) is not None]
     if len(sizes) != 1 or not lengths:
         return _resolution_holds(inner)
+    if any(not is_length(token) for token in inner if token.type in {"number", "dimension"}):
+        return None
     name = sizes[0].lower_value
     actual = PAGE_HEIGHT if name.endswith("height") else PAGE_WIDTH
     if name.startswith("min-"):
-        return actual >= lengths[0]
+        return True if actual >= lengths[0] else None  # many windows are larger
     if name.startswith("max-"):
         return actual <= lengths[0]
     return all(_range_holds(inner, actual))

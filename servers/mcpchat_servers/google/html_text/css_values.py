@@ -19,6 +19,7 @@ _PIXELS = {
     "vh": PAGE_HEIGHT / 100, "vb": PAGE_HEIGHT / 100, "vmin": PAGE_HEIGHT / 100,
     "deg": 1.0, "grad": 0.9, "rad": 57.29578, "turn": 360.0, "s": 1.0, "ms": 0.001,
 }  # fmt: skip
+_OTHER_UNITS = {"deg", "grad", "rad", "turn", "s", "ms", "dpi", "dpcm", "dppx", "x", "hz", "khz", "fr"}
 _FONT_RELATIVE = {
     "em": 1.0, "ex": 0.5, "ch": 0.5, "cap": 0.7, "ic": 1.0, "lh": 1.2,
     "rlh": 1.2, "rex": 0.5, "rch": 0.5, "ric": 1.0, "rcap": 0.7,
@@ -241,6 +242,12 @@ def parse_length(token: Any, font_size: float, base: float | None = None) -> flo
     return min(max(value, -_MAX_NUMBER), _MAX_NUMBER)
 
 
+def is_length(token: Any) -> bool:
+    """Whether a number with its unit is a length; without a unit only 0 is one."""
+    unit = getattr(token, "lower_unit", "")
+    return unit not in _OTHER_UNITS if unit else not token.value
+
+
 def _calculate_value(token: Any, font_size: float, base: float | None) -> float | None:
     if token.type == "number":
         return float(token.value)
@@ -266,6 +273,8 @@ def _calculate(function: Any, font_size: float, base: float | None, depth: int) 
         if value is None:
             return None
         values.append(value)
+    if any(map(math.isnan, values)):
+        return math.nan
     match function.lower_name, values:
         case "min", [_, *_]:
             return min(values)

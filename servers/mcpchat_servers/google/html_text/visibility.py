@@ -51,13 +51,13 @@ _MIN_SPACING, _MAX_SPACING = -0.4, 10.0  # between letters, in font sizes
 _FAR = 200.0  # pixels; text that is moved by so much to the left or upwards is off the page
 _VERY_FAR = 1500.0  # pixels to the right or downwards
 _ANY_TEXT = re.compile(
-    r"[^\W_]|[^\s\w\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]"
+    r"(?![\u115f\u1160\u2800\u3164\uffa0])[^\W_]|[^\s\w\u2800\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]"
 )
 _NEVER_SHOWN = frozenset(
     {
         "head", "title", "script", "style", "noscript", "template", "datalist", "object", "iframe", "video", "audio",
         "canvas", "noframes", "noembed", "frameset", "progress", "meter", "svg", "annotation", "annotation-xml", "rp",
-        "area", "param", "source", "track", "map",
+        "area", "param", "source", "track", "map", "mphantom",
     }
 )  # fmt: skip
 _NOT_TEXT = frozenset({"script", "style", "title"})  # their content is not counted as hidden text
@@ -89,7 +89,7 @@ _INLINE_TAGS = {
 }
 _STYLED_TAGS = {*_SMALLER_TAGS, "a", "bdo", "details"}  # they look different without any declaration
 _MAX_SIDES = 4
-_MAX_UNCERTAIN = 20  # declarations that are tried one by one
+_MAX_UNCERTAIN = 20  # rules that are tried one by one
 _SIDES = ("top", "right", "bottom", "left")
 _ALIASES = {
     "-webkit-transform": "transform", "-moz-transform": "transform",
@@ -112,7 +112,7 @@ _LOGICAL_SHORTHANDS = {
 }  # fmt: skip
 _DISPLAYS = re.compile(
     r"(inline|block|none|contents|flow-root|list-item|(inline-)?(flex|grid|table|block)|-webkit-(inline-)?(flex|box)"
-    r"|ruby(-\w+)*|table-(row|cell|column|caption|row-group|header-group|footer-group|column-group)|math)"
+    r"|ruby(-(base|text)(-container)?)?|table-(row|cell|column|caption|row-group|header-group|footer-group|column-group)|math)"
     r"|(inline|block) (flow|flow-root|flex|grid|table|ruby|math)"
 )
 _NOT_DISPLAYED = {"none", "table-column", "table-column-group"}
@@ -159,7 +159,8 @@ _HIDING_IF_SET = {  # properties whose effect on text is not judged: any value b
     "-webkit-text-security": {"none"}, "offset-path": {"none"}, "mask-border": {"none"},
     "-webkit-text-stroke": {"none", "0", "0px"}, "background-clip": {"border-box", "padding-box", "content-box"},
     "-webkit-background-clip": {"border-box", "padding-box", "content-box"},
-    "-webkit-mask-box-image": {"none"},
+    "-webkit-mask-box-image": {"none"}, "-webkit-mask-box-image-source": {"none"}, "mask-border-source": {"none"},
+    "-webkit-text-stroke-width": {"0", "0px"}, "offset": {"none"}, "font-size-adjust": {"none", "from-font"},
 }  # fmt: skip
 
 
@@ -286,10 +287,12 @@ class _Remover:
         if not (hints or found or tag in _STYLED_TAGS):
             return parent
         style, values = self._judge(element, parent, [*hints, *((item.name, item.value) for item in found)])
-        uncertain = [item for item in found if item.is_uncertain] if style.shows_text else []
+        uncertain = (
+            dict.fromkeys(item.uncertain_rule for item in found if item.uncertain_rule) if style.shows_text else {}
+        )
         for only in [None, *uncertain][: len(uncertain) and _MAX_UNCERTAIN]:
             # Rules that may not apply, or not in this order, must not show what others hide.
-            some = [(item.name, item.value) for item in found if not item.is_uncertain or item is only]
+            some = [(item.name, item.value) for item in found if item.uncertain_rule in {None, only}]
             other_style, other_values = self._judge(element, parent, [*hints, *some])
             if not other_style.shows_text:
                 style, values = other_style, other_values
@@ -356,7 +359,7 @@ class _Values:
             self._values[name] = value
             return
         for longhand, part in _expand(name, value):
-            if _is_valid(longhand, part):
+            if keyword(part) != "revert-layer" and _is_valid(longhand, part):
                 self._values[longhand] = part
 
     def tokens(self, name: str, unset: str = "") -> list[Any]:
@@ -530,6 +533,7 @@ def _apply(element: Element, parent: _Style, values: _Values, text_length: int) 
         or _is_clipped_away(values.tokens("clip"), size)
         or _is_clipped_away(values.tokens("clip-path"), size)
         or _overflows(element, style, values, text_length)
+        or not -0.5 * size <= (values.number("word-spacing", size, size) or 0) <= 20 * size
         or values.are_unknown
     )
     style = replace(style, is_hidden=is_hidden)
@@ -636,7 +640,11 @@ def _is_clipped_away(tokens: Tokens, font_size: float) -> bool:
             ]
             if len(numbers) < len(defaults):
                 return True
-            return numbers[2] - numbers[0] < _MIN_BOX or numbers[1] - numbers[3] < _MIN_BOX
+            top, right, bottom, left = numbers
+            is_outside = min(bottom, right) < _MIN_BOX or top > 2 * font_size
+            return is_outside or bottom - top < _MIN_BOX or right - left < _MIN_BOX
+        if any(keyword([item]) == "at" for item in token.arguments):
+            return True  # the place of the shape depends on layout
         if name == "inset" and numbers:
             top, right, bottom, left = (numbers * 4)[:4] if len(numbers) in {1, 2} else (*numbers, numbers[1])[:4]
             return top + bottom >= 95 or left + right >= 95
@@ -646,7 +654,9 @@ def _is_clipped_away(tokens: Tokens, font_size: float) -> bool:
             return min(numbers[:2]) < _MIN_BOX
         if name == "polygon":
             points = [part for part in parts if len(part) == 2]
-            return not points or any(max(axis) - min(axis) < _MIN_BOX for axis in zip(*points, strict=True))
+            return not points or any(
+                max(axis) < _MIN_BOX or max(axis) - min(axis) < _MIN_BOX for axis in zip(*points, strict=True)
+            )
         return True
     return False
 
@@ -657,7 +667,8 @@ def _overflows(element: Element, style: _Style, values: _Values, text_length: in
     if element.tag in _CELLS or _is_inline(element, values):
         return False  # a cell grows with its text; inline elements have no box
     overflow = {values.keyword("overflow-x"), values.keyword("overflow-y")} - {"", "visible", "initial", "inherit"}
-    cuts = bool(overflow & {"hidden", "clip"}) or bool(values.idents("contain") & {"paint", "strict", "content"})
+    contained = values.idents("contain") | values.idents("container-type")
+    cuts = bool(overflow & {"hidden", "clip"}) or bool(contained & {"paint", "strict", "content"})
     if not (cuts or overflow):
         return False
     heights, widths = (
@@ -665,6 +676,8 @@ def _overflows(element: Element, style: _Style, values: _Values, text_length: in
         or ([0.0] if any(_is_tiny_part(values, name, size) for name in names) else [])
         for names in (("height", "max-height"), ("width", "max-width"))
     )
+    if contained & {"strict", "size"} and not heights:
+        heights = [0.0]  # the text does not make the box higher
     height, width = min(heights, default=None), min(widths, default=None)
     least_height, least_width = (
         values.number("min-height", size) or 0,
@@ -678,6 +691,8 @@ def _overflows(element: Element, style: _Style, values: _Values, text_length: in
     if min(height if height is not None else 99, width if width is not None else 99) < _MIN_BOX or (
         height is None and line_height is not None and line_height < _MIN_BOX
     ):
+        return True
+    if cuts and not style.wraps and style.indent >= (PAGE_WIDTH if width is None else width):
         return True
     clamp = values.number("-webkit-line-clamp", size) or values.number("line-clamp", size)
     lines = clamp or (height / size if height is not None else None if style.wraps else 1.0)

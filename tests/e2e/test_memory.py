@@ -13,7 +13,7 @@ from tests.support.fake_batch_api import FakeBatchApi
 from tests.support.hostile import write_hostile_config
 from tests.support.paths import MCPCHAT
 
-FEW, MANY = 500, 5000  # requests
+FEW, MANY = 500, 2500  # requests
 MEASURE = (
     "import resource, subprocess, sys; subprocess.run(sys.argv[1:], stdout=sys.stderr);"
     "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"

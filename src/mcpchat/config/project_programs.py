@@ -6,7 +6,7 @@ import re
 import shlex
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -14,7 +14,7 @@ from mcpchat.config.program_variables import effect_of
 
 _MAX_BYTES = 50 * 2**20  # of a file that is read; of a larger one, size and time stand for the content
 _MAX_ARGUMENT = 4096  # characters that are looked at
-_MODULE_SUFFIXES = (".py", "/__main__.py", "/__init__.py")
+_MODULE_SUFFIXES = (".py", "/__main__.py", "/__init__.py", ".rb", ".pm")
 _SCRIPT_SUFFIXES = (".js", ".mjs", ".cjs", ".ts", ".py", ".sh", "/index.js", "/__main__.py", "/package.json")
 SCRIPT_NAME = re.compile(
     r"(?i).*\.(py[wz]?|[cm]?[jt]sx?|sh|bash|zsh|fish|ps1|bat|cmd|exe|rb|p[lm]|php|lua|tcl|r|jar|class|wasm|so|dylib|dll|node"
@@ -66,7 +66,15 @@ _MAX_FOLDERS = 20  # of those that words name
 _VARIABLE = re.compile(r"\$\{?(\w+)\}?")
 _FILE_OPTION = re.compile(r"-f|--?(?:[a-z]+-)?(?:file|makefile|justfile|taskfile|config|script|build-file)")
 _SPLIT = re.compile(r"[\s=,:;&|()<>'\"`]+")
-_MODULE = re.compile(r"(?<![\w-])-\w*m\s*(?P<name>[A-Za-z_][\w.]*)|\bimport\s+(?P<imported>[A-Za-z_][\w.]*)")
+_MODULE = re.compile(
+    r"(?<![\w-])-\w*?[mrM]\s*(?P<name>[A-Za-z_][\w.:]*)|\b(?:import|use|require)\s+(?P<imported>[A-Za-z_][\w.:]*)"
+)
+_EVALUATES = re.compile(
+    r"(?<![\w-])(?:exec|eval|execfile|load|require\w*|run_path|instance_eval|do|include)\b\s*[('\"./]"
+    r"|(?:^|[\s;&|])(?:\.|source)\s"
+)
+_GLOB = re.compile(r"[*?\[]")
+_MAX_MATCHES = 100  # of a glob
 
 
 def hash_programs(servers: Mapping[str, Mapping[str, Any]], folder: Path) -> dict[str, str]:
@@ -112,7 +120,8 @@ def _named_files(server: Mapping[str, Any], folder: Path) -> Iterator[tuple[str,
     if os.sep not in command and "PATH" in variables:
         entries = variables["PATH"].split(os.pathsep)
         words += [_join(base, f"{entry or '.'}/{command}") for base in bases for entry in entries]
-    modules = [(match["name"] or match["imported"]).replace(".", "/") for match in _MODULE.finditer(" ".join(texts))]
+    names = (match["name"] or match["imported"] for match in _MODULE.finditer(" ".join(texts)))
+    modules = [name.replace("::", "/").replace(".", "/") for name in names]
     if any(_JAVA.fullmatch(PurePath(word).name) for word in words):
         words += [f"{word.replace('.', '/')}.class" for word in words if _CLASS_NAME.fullmatch(word)]
     build_files = [name for word in words for name in _BUILD_FILES.get(PurePath(word).stem, ())]
@@ -122,6 +131,8 @@ def _named_files(server: Mapping[str, Any], folder: Path) -> Iterator[tuple[str,
         (path, False) for base in bases for word in words if word.endswith("/*") for path in _libraries(base, word)
     )
     yield from ((path, True) for path in _scripts(texts, bases))
+    globs = (word for word in words if _GLOB.search(word))
+    yield from ((path, False) for word in globs for base in bases for path in _matches(base, word))
     for base in bases:
         yield from ((_join(base, f"{inner}/{name}"), False) for inner in (".", *words) for name in build_files)
         yield from ((f"{_join(base, word)}{suffix}", False) for word in words for suffix in ("", *_SCRIPT_SUFFIXES))
@@ -135,11 +146,13 @@ def _expand(text: str, variables: Mapping[str, str]) -> str:
 
 def _scripts(texts: Sequence[str], bases: Sequence[str]) -> Iterator[str]:
     """Yield what interpreters run, the first file among their arguments, and the files that build programs get."""
+    for text in filter(_EVALUATES.search, texts):
+        yield from (_join(base, word) for base in bases for word in _words(text))
     for words in (texts, *(_split(text) for text in texts)):
         for number, word in enumerate(words):
             name, rest = PurePath(word).name, words[number + 1 :]
             if INTERPRETER.fullmatch(name):
-                named = ([_join(base, arg) for base in bases] for arg in rest if not arg.startswith("-"))
+                named = ([_join(base, arg.lstrip("<")) for base in bases] for arg in rest if not arg.startswith("-"))
                 yield from next((paths for paths in named if any(map(_is_file, paths))), [])
             elif PurePath(word).stem in _BUILD_FILES:
                 options = [part for arg in rest for part in arg.split("=", 1)]
@@ -154,6 +167,15 @@ def _libraries(base: str, entry: str) -> list[str]:
     except (OSError, ValueError):
         return []
     return [str(path) for path in paths[:_MAX_LIBRARIES]]
+
+
+def _matches(base: str, pattern: str) -> list[str]:
+    """The files that a shell would put in the place of a glob."""
+    relative = os.path.relpath(_join(base, pattern), base)
+    try:
+        return [str(path) for path in sorted(islice(Path(base).glob(relative), _MAX_MATCHES))]
+    except (OSError, ValueError, NotImplementedError, re.error):
+        return []
 
 
 def _is_file(path: str) -> bool:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
-from mcpchat.config.validation import REFERENCE, has_literal_secret
+from mcpchat.config.validation import REFERENCE, has_literal_secret, is_secret_header
 from mcpchat.errors import ConfigError
 from mcpchat.util.blocking import run_in_daemon_thread
 from mcpchat.util.keyring_problems import describe_keyring_error
@@ -27,8 +27,6 @@ _COMMAND_LIFETIME = 3600.0  # seconds for which the output of a command is used
 _FAILURE_LIFETIME = 30.0  # seconds for which a command that failed is not run again
 _POLL_INTERVAL, _PIPE_GRACE = 0.01, 0.2  # seconds
 _MAX_OUTPUT = 100_000  # bytes of a command
-
-_SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key"})
 
 OnSecret = Callable[[str], None]
 _T = TypeVar("_T")
@@ -104,7 +102,7 @@ async def resolve_headers(
     Raises ConfigError as ``resolve_header`` does, and if a secret would be sent without encryption.
     """
     for name, value in headers.items():
-        if REFERENCE.fullmatch(value.removeprefix("Bearer ")) or name.lower() in _SECRET_HEADERS:
+        if is_secret_header(name, value):
             check_encrypted(url, allow_http=allow_http, config_key=f"{config_key}.{name}")
     return {
         name: await resolve_header(value, environ, config_key=f"{config_key}.{name}", on_secret=on_secret)

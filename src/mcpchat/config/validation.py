@@ -245,8 +245,10 @@ _SECRET_QUERY = re.compile(
 )
 _REFERENCE_QUERY = re.compile(r"(?<==)(env|keyring|cmd):[^&#]+")
 _SECRET_HEADER = re.compile(
-    r"(?i)(proxy-)?authorization|cookie|x-\w*-?(api-?)?(key|token|secret)|api-?key|.*-(token|secret|password|api-key)"
+    r"(?i)(proxy-)?authorization|cookie|x-\w*-?(api-?)?key|.*(token|secret|password|credentials?|[-_]auth|session)"
+    r"|(.*[-_])?(api|access|auth|license|private|subscription)[-_]?key"
 )
+_CREDENTIALS = re.compile(r"(?i)(?:basic|bearer|token|api-?key)\s+\S{6,}")
 _SECRET_VARIABLE = re.compile(
     r"(?i)passw(or)?d|secret|token(?!iz|_?(type|file|path|url|count))|(api|access|private)_?key(?!_?(file|path))|_pat$"
 )
@@ -282,6 +284,15 @@ def has_literal_secret(url: str) -> bool:
     return _LOOKS_SECRET.search(rest) is not None or TOKEN_PATTERN.search(rest) is not None
 
 
+def is_secret_header(name: str, value: str) -> bool:
+    """Whether the value of an HTTP header is a secret, or refers to one."""
+    return (
+        _SECRET_HEADER.fullmatch(name) is not None
+        or REFERENCE.fullmatch(value.removeprefix("Bearer ")) is not None
+        or any(pattern.search(value) for pattern in (_CREDENTIALS, _LOOKS_SECRET, TOKEN_PATTERN))
+    )
+
+
 def iter_literal_secrets(servers: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     """The server, the table (``env``, ``headers`` or ``url``) and the key of each secret in plain text.
 
@@ -306,7 +317,7 @@ def _is_literal_secret(table: str, key: str, value: str) -> bool:
     if TOKEN_PATTERN.search(value) or _LOOKS_SECRET.search(value):
         return True
     if table == "headers":
-        return len(text) >= _MIN_SECRET and _SECRET_HEADER.fullmatch(key) is not None
+        return len(text) >= _MIN_SECRET and is_secret_header(key, value)
     is_random = len(text) >= _MIN_SECRET and re.search(r"\d", text) and re.search(r"[A-Za-z]", text)
     return bool(_SECRET_VARIABLE.search(key) and is_random and not _HARMLESS_VALUE.fullmatch(text))
 

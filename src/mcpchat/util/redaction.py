@@ -4,7 +4,7 @@ import base64
 import html
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Literal, TypeVar
 from urllib.parse import quote, quote_plus
 
@@ -18,15 +18,31 @@ _MIN_LENGTH = 8  # characters; shorter secrets would redact ordinary words
 _MAX_PENDING = 10_000  # characters held back until the end of a possible secret is known
 REDACTED = "[secret]"
 
-# The prefixes of well-known token formats: text that begins with one is always treated as a secret.
+# Well-known token formats: how they begin, and what follows. Text of such a format is always treated as a secret.
+_FORMATS: tuple[tuple[str, str], ...] = (
+    ("GOCSPX- xapp- xoxa- xoxb- xoxe- xoxo- xoxp- xoxr- xoxs-", r"[\w-]{10,}"),
+    ("glpat- gldt- glrt- glcbt- glptt- glft- glimt- glagent- gloas- glsoat-", r"[\w-]{16,}"),
+    ("sk_live_ sk_test_ rk_live_ rk_test_ whsec_", r"\w{16,}"),
+    ("ya29. 1//0 dckr_pat_ dckr_oat_ hvs. hvb. hvr. tskey- sq0atp- sq0csp- sb_secret_", r"[\w-]{20,}"),
+    ("ghp_ gho_ ghu_ ghs_ ghr_ github_pat_", r"\w{20,}"),
+    ("ATATT3 ATCTT3", r"[\w=-]{20,}"),
+    ("AIza figd_ PMAK- pscale_tkn_ pscale_pw_ pscale_oauth_", r"[\w-]{30,}"),
+    ("npm_ hf_ ntn_ shpat_ shpss_ shpca_ shppa_ lin_api_ lin_oauth_ r8_ pplx-", r"[A-Za-z0-9]{30,}"),
+    ("dp.pt. dp.st. dp.sa. dp.ct.", r"[\w.]{30,}"),
+    ("glsa_ glc_ sntrys_ sntryu_", r"[\w=+/-]{30,}"),
+    ("key- dapi", r"[0-9a-f]{32,}"),
+    ("secret_ gsk_ pul- rubygems_ sbp_", r"[A-Za-z0-9]{40,}"),
+    ("nvapi-", r"[\w-]{40,}"),
+    ("pypi-", r"[\w-]{50,}"),
+    ("AGE-SECRET-KEY-1", r"[A-Z0-9]{50,}"),
+    ("dop_v1_ doo_v1_ xai-", r"[A-Za-z0-9]{60,}"),
+    ("SG.", r"[\w-]{16,}\.[\w-]{16,}"),
+    ("sk-", r"(?=[\w-]*[A-Za-z0-9]{16})[\w-]{20,}"),
+    ("eyJ", r"[\w-]{8,}\.eyJ[\w-]{4,}\.[\w-]*"),
+)
 _KEY_BEGIN = "-----BEGIN "
-_PREFIXES = (
-    "sk-", "ya29.", "1//0", "GOCSPX-", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "xoxa-",
-    "xoxb-", "xoxe-", "xoxo-", "xoxp-", "xoxr-", "xoxs-", "AIza", "npm_", "hf_", "sk_live_", "rk_live_", "sk_test_",
-    "rk_test_", "whsec_", "pypi-", "SG.", "ATATT3", "ATCTT3", "dckr_pat_", "dckr_oat_", "ntn_", "secret_", "hvs.",
-    "hvb.", "hvr.", "AGE-SECRET-KEY-", "dop_v1_", "doo_v1_", "shpat_", "shpss_", "shpca_", "shppa_", "lin_api_", "gsk_",
-    "xai-", "eyJ", _KEY_BEGIN,
-)  # fmt: skip
+_PREFIXES = (*(prefix for prefixes, _ in _FORMATS for prefix in prefixes.split()), _KEY_BEGIN)
+_TOKEN = "|".join(f"(?:{'|'.join(map(re.escape, prefixes.split()))}){rest}" for prefixes, rest in _FORMATS)
 # A token begins where no ASCII word goes on. An escape (\\n, %20, \\u0022, a colour) ends a word too.
 _BEGINNING = (
     r"(?:(?<![A-Za-z0-9_-])|(?<=\\[nrt])|(?<=%[0-9A-Fa-f]{2})|(?<=\\u[0-9A-Fa-f]{4})"
@@ -34,21 +50,9 @@ _BEGINNING = (
 )
 _KEY_LABEL = r"[A-Z\ ]{0,40}PRIVATE\ KEY(?:\ BLOCK)?-----"
 TOKEN_PATTERN = re.compile(
-    rf"""{_BEGINNING}(?a:
-          sk-(?=[\w-]*[A-Za-z0-9]{{16}})[\w-]{{20,}}
-        | ya29\.[\w-]{{20,}} | 1//0[\w-]{{20,}} | GOCSPX-[\w-]{{10,}}
-        | gh[pousr]_\w{{20,}} | github_pat_\w{{20,}} | glpat-[\w-]{{16,}} | xox[abeoprs]-[\w-]{{10,}}
-        | AIza[\w-]{{30,}} | npm_[A-Za-z0-9]{{30,}} | hf_[A-Za-z0-9]{{30,}}
-        | [sr]k_(?:live|test)_\w{{16,}} | whsec_\w{{16,}}
-        | pypi-[\w-]{{50,}} | SG\.[\w-]{{16,}}\.[\w-]{{16,}} | AT[AC]TT3[\w=-]{{20,}} | dckr_[po]at_[\w-]{{20,}}
-        | ntn_[A-Za-z0-9]{{30,}} | secret_[A-Za-z0-9]{{40,}} | hv[sbr]\.[\w-]{{20,}} | AGE-SECRET-KEY-1[A-Z0-9]{{50,}}
-        | do[op]_v1_[A-Za-z0-9]{{60,}} | shp(?:at|ss|ca|pa)_[A-Za-z0-9]{{30,}} | lin_api_[A-Za-z0-9]{{30,}}
-        | gsk_[A-Za-z0-9]{{40,}} | xai-[A-Za-z0-9]{{60,}}
-        | eyJ[\w-]{{8,}}\.eyJ[\w-]{{4,}}\.[\w-]*
-      )
-      | -----BEGIN\ {_KEY_LABEL}(?:\\[nr]|[\w+/=\s:,.()<>@]|-(?!----))*
-        (?:-----END\ {_KEY_LABEL})?""",
-    re.VERBOSE | re.DOTALL,
+    rf"""{_BEGINNING}(?a:{_TOKEN})"""
+    rf"""|-----BEGIN\ {_KEY_LABEL}(?:\\[nr]|[\w+/=\s:,.()<>@]|-(?!----))*(?:-----END\ {_KEY_LABEL})?""",
+    re.DOTALL,
 )
 # An escaped character of JSON, C, a URL or HTML; or a NUL, as between the letters of UTF-16.
 _ESCAPE = re.compile(
@@ -60,8 +64,15 @@ _PARTIAL_ESCAPE = re.compile(
 )
 _MAX_ESCAPE = 12  # characters
 _NAMED_ESCAPES = {"&amp;": "&", "&lt;": "<", "&gt;": ">", "&quot;": '"', "&apos;": "'"}
+# Control characters, but for white space, and the sequences that set a terminal's colours, also as escapes or pictures.
+_ESCAPE_CHARACTER = r"(?:[\x1b\u241b]|\\(?:u001[bB]|x1[bB]|033|e)(?=\[|\Z))"
+_CONTROL = re.compile(
+    rf"{_ESCAPE_CHARACTER}(?:\[[0-9;:]{{0,40}}[@-~])?|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2400-\u2421]"
+)
+_PARTIAL_CONTROL = re.compile(rf"(?:{_ESCAPE_CHARACTER}(?:\[[0-9;:]{{0,40}})?|\\(?:u(?:0(?:01?)?)?|x1?|03?)?)\Z")
+_MAX_CONTROL = 50  # characters
 _CAN_BEGIN = re.compile(_BEGINNING)
-_TAIL_CHAR = re.compile(r"[\w./=-]", re.ASCII)  # the characters of an unfinished token
+_TAIL_CHAR = re.compile(r"[\w./=+-]", re.ASCII)  # the characters of an unfinished token
 _TOKEN_START = re.compile(rf"{_BEGINNING}(?:{'|'.join(map(re.escape, _PREFIXES[:-1]))})")
 _KEY_EDGE = re.compile(rf"-----(?P<kind>BEGIN|END) {_KEY_LABEL}")
 _OPEN_HEADER = re.compile(r"-----BEGIN [A-Z ]{0,60}-{0,4}\Z")
@@ -72,6 +83,7 @@ _LOG_SECRET = re.compile(
     r"""(?i)(?P<name>[?&](?:code|state)|\b(?:access_token|refresh_token|id_token|client_secret|code_verifier|client_assertion))
         (?P<join>["']?\s*[=:]\s*["']?)(?P<value>[^\s&"',}]{6,})
       | \b(?P<scheme>Bearer|Basic)\s+[\w.~+/=-]{8,}
+      | (?P<user>://[^\s/:@"']{0,100}:)[^\s/@"']{3,200}(?=@)
       | (?<![\w-])eyJ[\w-]{8,2000}\.[\w-]{1,9000}\.[\w-]*""",
     re.VERBOSE,
 )
@@ -118,28 +130,24 @@ class SecretRegistry:
 
         Invisible characters within a secret do not hide it.
         """
-        visible, positions = _drop_invisible(text)
-        spans = self._find_spans(visible)
+        spans = self._find_spans(text)
         if not spans:
             return text
         parts, end = [], 0
         for start, stop in spans:
-            parts += [text[end : positions[start]], REDACTED] if positions else [text[end:start], REDACTED]
-            end = positions[stop - 1] + 1 if positions else stop
+            parts += [text[end:start], REDACTED]
+            end = stop
         return "".join((*parts, text[end:]))
 
     def _find_spans(self, text: str) -> list[tuple[int, int]]:
         """The places of secrets, in order, without overlaps."""
-        spans = self._find_known(text) if self.forms else []
-        if any(prefix in text for prefix in _PREFIXES):
-            spans += [match.span() for match in TOKEN_PATTERN.finditer(text)]
-        merged: list[tuple[int, int]] = []
-        for start, stop in sorted(spans):
-            if merged and start < merged[-1][1]:
-                merged[-1] = merged[-1][0], max(stop, merged[-1][1])
-            else:
-                merged.append((start, stop))
-        return merged
+        spans: list[tuple[int, int]] = []
+        for visible, positions in _read(text):
+            found = self._find_known(visible) if self.forms else []
+            if any(prefix in visible for prefix in _PREFIXES):
+                found += [match.span() for match in TOKEN_PATTERN.finditer(visible)]
+            spans += [(positions[start], positions[stop - 1] + 1) for start, stop in found] if positions else found
+        return _merge(spans)
 
     def _find_known(self, text: str) -> list[tuple[int, int]]:
         pattern = self._compiled_pattern()
@@ -159,9 +167,16 @@ class SecretRegistry:
 
     def safe_prefix_length(self, text: str) -> int:
         """How many characters of an unfinished text can be shown: a secret may have begun after them."""
-        visible, positions = _drop_invisible(text)
-        safe = self._safe_length(visible)
-        return positions[safe] if positions and safe < len(visible) else len(text) if safe == len(visible) else safe
+        control = _PARTIAL_CONTROL.search(text, max(0, len(text) - _MAX_CONTROL))
+        length = control.start() if control else len(text)
+        for visible, positions in _read(text[:length]):
+            safe = self._safe_length(visible)
+            if safe < len(visible):
+                length = min(length, positions[safe] if positions else safe)
+        for start, stop in reversed(self._find_spans(text)):
+            if start < length < stop:
+                length = start
+        return length
 
     def _safe_length(self, text: str) -> int:
         open_end = find_open_end(text)
@@ -176,9 +191,6 @@ class SecretRegistry:
                 start += 1
         if self.forms:
             safe = min(safe, self._safe_length_of_escapes(text))
-        for start, stop in reversed(self._find_spans(text)):
-            if start < safe < stop:
-                safe = start
         return safe
 
     def _safe_length_of_escapes(self, text: str) -> int:
@@ -267,12 +279,46 @@ def find_open_end(text: str) -> int | None:
     return min(starts, default=None)
 
 
+def _merge(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The spans in order, without overlaps."""
+    merged: list[tuple[int, int]] = []
+    for start, stop in sorted(spans):
+        if merged and start < merged[-1][1]:
+            merged[-1] = merged[-1][0], max(stop, merged[-1][1])
+        else:
+            merged.append((start, stop))
+    return merged
+
+
+def _read(text: str) -> Iterator[tuple[str, list[int] | None]]:
+    """The text as a reader sees it, and where each character was; and once more without the colours of a terminal.
+
+    ``grep --color`` puts them into the middle of a word. The positions are None if the text is as it was.
+    """
+    yield _drop_invisible(text)
+    if _CONTROL.search(text):
+        positions: list[int] = []
+        end = 0
+        for match in _CONTROL.finditer(text):
+            positions += range(end, match.start())
+            end = match.end()
+        positions += range(end, len(text))
+        positions = [index for index in positions if not INVISIBLE_CHARACTER.match(text[index])]
+        yield "".join(text[index] for index in positions), positions
+
+
 def _drop_invisible(text: str) -> tuple[str, list[int] | None]:
     """The text without invisible characters, and the position of each of its characters; None if they are the same."""
     if text.isascii() or INVISIBLE_CHARACTER.search(text) is None:
         return text, None
     positions = [index for index, character in enumerate(text) if not INVISIBLE_CHARACTER.match(character)]
     return "".join(text[index] for index in positions), positions
+
+
+def _to_plain(text: str) -> str:
+    """The text without invisible characters and colours, also without the beginning of one at the end."""
+    control = _PARTIAL_CONTROL.search(text, max(0, len(text) - _MAX_CONTROL))
+    return _drop_invisible(_CONTROL.sub("", text[: control.start()] if control else text))[0]
 
 
 class StreamRedactor:
@@ -296,34 +342,40 @@ class StreamRedactor:
         safe = self._secrets.safe_prefix_length(text)
         if len(text) - safe > max(_MAX_PENDING, self._secrets.max_length):
             # Too long to be held back, and not to be shown: the rest of it is dropped.
-            self._dropped = "key" if _drop_invisible(text[safe:])[0].startswith(_KEY_BEGIN) else "token"
+            self._dropped = "key" if _to_plain(text[safe:]).startswith(_KEY_BEGIN) else "token"
             self._pending = ""
             return self._secrets.redact(text[:safe]) + REDACTED
         self._pending = text[safe:]
-        pending, _ = _drop_invisible(self._pending)
+        pending = _to_plain(self._pending)
         self._in_key = pending.startswith(_KEY_BEGIN) and find_open_end(pending) == 0
         self._in_token = not self._in_key and _TOKEN_START.match(pending) is not None and find_open_end(pending) == 0
         return self._secrets.redact(text[:safe])
 
     def _skip(self, chunk: str) -> str:
         """What follows the end of the token or key that is being dropped; empty if it goes on."""
-        text = self._recent + _drop_invisible(chunk)[0]
+        text = self._recent + chunk
+        control = _PARTIAL_CONTROL.search(text, max(0, len(text) - _MAX_CONTROL))
+        rest = control[0] if control else ""
+        text = _to_plain(text.removesuffix(rest))
         footer = _KEY_EDGE.search(text) if self._dropped == "key" else None
         inside = _KEY_BODY if self._dropped == "key" else _CONTINUATION
         match = inside.match(text)
         end = footer.end() if footer is not None else match.end() if match is not None else 0
         if end == len(text) and footer is None:
-            self._recent = text[-_MAX_HEADER:] if self._dropped == "key" else ""
+            self._recent = (text[-_MAX_HEADER:] if self._dropped == "key" else "") + rest
             return ""
         self._dropped, self._recent = "", ""
-        return text[end:]
+        return text[end:] + rest
 
     def _is_undecided(self, chunk: str) -> bool:
         """Whether the held-back text goes on: with another piece of a token, or within a private key."""
         if self._in_key:
-            recent, _ = _drop_invisible(self._pending[-_MAX_HEADER:] + chunk)
+            recent = _to_plain(self._pending[-_MAX_HEADER:] + chunk)
             return all(edge["kind"] == "BEGIN" for edge in _KEY_EDGE.finditer(recent))
-        return self._in_token and _CONTINUATION.fullmatch(_drop_invisible(chunk)[0]) is not None
+        if not self._in_token:
+            return False
+        control = _PARTIAL_CONTROL.search(self._pending, max(0, len(self._pending) - _MAX_CONTROL))
+        return _CONTINUATION.fullmatch(_to_plain((control[0] if control else "") + chunk)) is not None
 
     def flush(self) -> str:
         """The held-back rest, at the end of the stream."""
@@ -335,4 +387,6 @@ class StreamRedactor:
 def _replacement(match: "re.Match[str]") -> str:
     if match["name"]:
         return f"{match['name']}{match['join']}{REDACTED}"
+    if match["user"]:
+        return f"{match['user']}{REDACTED}"
     return f"{match['scheme']} {REDACTED}" if match["scheme"] else REDACTED

@@ -39,11 +39,13 @@ def find_url_problem(url: str) -> str:
     """Why nothing can be reached at the URL; empty if something may be."""
     if not re.match(r"https?://", url):
         return "expected a URL that begins with https:// or http://"
+    if not url.isprintable() or " " in url:
+        return "the URL has a blank or an invisible character; write it percent-encoded, such as %20, or remove it"
     try:
         host = urlsplit(url).hostname or ""
     except ValueError:
         host = ""
-    if not re.fullmatch(r"[^\[\]\s\\]+|[0-9A-Fa-f:.]+", host) or not url.isprintable() or " " in url:
+    if not re.fullmatch(r"[^\[\]\s\\]+|[0-9A-Fa-f:.]+", host):
         return "the URL has no valid host; expected one like https://mcp.example.com/mcp"
     try:
         port = urlsplit(url).port

@@ -355,6 +355,8 @@ PROGRAMS = (
     "build/com/acme/Main.class",
     "Gemfile",
     "lib/a.jar",
+    "rb/helper.rb",
+    "lib/Data/Mod.pm",
 )
 
 
@@ -399,6 +401,13 @@ SCRIPTS = ("server", "launch", "build.mk", "stack.yml", "sub/go")  # that only t
         ({"command": "cat", "args": ["Main"]}, []),
         ({"command": "bundle", "args": ["exec", "server"]}, ["Gemfile", "server.js"]),
         ({"command": "Rscript", "args": ["launch", "data.db"]}, ["launch"]),
+        ({"command": "ruby", "args": ["-Irb", "-rhelper", "-e", "go"]}, ["rb/helper.rb"]),
+        ({"command": "perl", "args": ["-I", "lib", "-MData::Mod", "-e", "go"]}, ["lib/Data/Mod.pm"]),
+        ({"command": "sh", "args": ["-c", "exec ./r?n.[s]h data.*"]}, ["run.sh"]),
+        ({"command": "sh", "args": ["-c", "sh <launch"]}, ["launch"]),
+        ({"command": "sh", "args": ["-c", ". ./launch"]}, ["launch"]),
+        ({"command": "python", "args": ["-c", "exec(open('launch').read())"]}, ["launch"]),
+        ({"command": "cat", "args": ["--include", "data.db", "*.db"]}, []),
         ({"command": 7}, []),
         ({"url": "https://x.example"}, []),
     ],

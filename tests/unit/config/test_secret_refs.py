@@ -114,8 +114,13 @@ async def headers_for(url: str, *, allow_http: bool = False, **headers: str) -> 
 
 
 @pytest.mark.parametrize(
-    "headers", [{"X": "env:TOKEN"}, {"X": "Bearer env:TOKEN"}, {"Authorization": "x"}, {"api-key": "x"}]
-)
+    "headers",
+    [
+        {"X": "env:TOKEN"}, {"X": "Bearer env:TOKEN"}, {"Authorization": "x"}, {"api-key": "x"}, {"apikey": "x"},
+        {"X-Company-Token": "x"}, {"Ocp-Apim-Subscription-Key": "x"}, {"X-Session": "x"}, {"X-Auth": "x"},
+        {"X": "Basic dXNlcjpwYXNz"}, {"X": "token abc123"}, {"X": "ghp_" + "a1B2" * 9},
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("url", ["http://10.0.0.5/mcp", "http://printer.local:8000/", "http://[2001:db8::1]/"])
 async def test_a_secret_is_not_sent_without_encryption(url: str, headers: dict[str, str]) -> None:
     with pytest.raises(ConfigError, match=r"servers\.a\.headers\.\S+ would be sent without encryption to") as caught:
@@ -132,4 +137,5 @@ async def test_a_secret_is_sent_with_encryption_or_within_this_machine(url: str)
 
 
 async def test_a_header_without_a_secret_is_sent_anywhere() -> None:
-    assert await headers_for("http://10.0.0.5/", Accept="x") == {"Accept": "x"}
+    harmless = {"Accept": "x", "X-Trace": "abc", "Idempotency-Key": "abc123", "X-Auth-User": "ann", "X-Note": "token"}
+    assert await headers_for("http://10.0.0.5/", **harmless) == harmless

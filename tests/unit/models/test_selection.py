@@ -189,7 +189,7 @@ def test_every_config_block_in_the_docs_is_valid() -> None:
         ("http://127.0.0.1:abc/v1", "has no valid port"),
         ("http://127.0.0.1:9999999/v1", "has no valid port"),
         ("http://[::1/v1", "has no valid host"),
-        ("http://127.0.0.1:9/v1 ", "has no valid host"),
+        ("http://127.0.0.1:9/v1 ", "has a blank or an invisible character"),
         ("127.0.0.1:9", "begins with https"),
     ],
 )

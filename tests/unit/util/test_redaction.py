@@ -167,6 +167,14 @@ def test_a_secret_that_equals_a_field_name_breaks_no_event() -> None:
     assert secrets.redact_value(event) == ev.ToolStarted(call=event.call, tool=REDACTED)
 
 
+def test_a_log_has_no_password_of_a_url() -> None:
+    secrets = SecretRegistry()
+    assert secrets.redact_log("to postgres://ann:hunter2@db.example/x failed") == (
+        f"to postgres://ann:{REDACTED}@db.example/x failed"
+    )
+    assert secrets.redact_log("see http://[::1]:80/a, a@b.example") == "see http://[::1]:80/a, a@b.example"
+
+
 def test_a_log_also_redacts_likely_secrets() -> None:
     line = "GET /callback?code=abc123def&state=xyz789 Authorization: Bearer abcdefgh12345"
     assert SecretRegistry().redact_log(line) == (

@@ -25,6 +25,11 @@ FORMATS = [
     *((f"shp{kind}_", 30, PLAIN) for kind in ("at", "ss", "ca", "pa")),
     ("ntn_", 30, PLAIN), ("secret_", 40, PLAIN), ("hvs.", 20, DASHED), ("hvb.", 20, DASHED), ("hvr.", 20, DASHED),
     ("AGE-SECRET-KEY-1", 50, "AMZ059"),
+    ("xapp-", 10, DASHED), ("tskey-", 20, DASHED), ("sq0atp-", 20, DASHED), ("sb_secret_", 20, DASHED),
+    ("figd_", 30, DASHED), ("PMAK-", 30, DASHED), ("pscale_pw_", 30, DASHED), ("lin_oauth_", 30, PLAIN),
+    ("r8_", 30, PLAIN), ("pplx-", 30, PLAIN), ("dp.pt.", 30, WORD), ("glsa_", 30, WORD), ("sntrys_", 30, "+/=" + WORD),
+    ("key-", 32, "0a1f"), ("dapi", 32, "0a1f"), ("pul-", 40, PLAIN), ("rubygems_", 40, PLAIN), ("sbp_", 40, PLAIN),
+    ("nvapi-", 40, DASHED), *((f"gl{kind}-", 16, DASHED) for kind in ("dt", "rt", "ptt", "oas")),
     *((f"gh{kind}_", 20, WORD) for kind in "pousr"),
     *((f"xox{kind}-", 10, DASHED) for kind in "abeoprs"),
 ]  # fmt: skip
@@ -307,6 +312,27 @@ def test_invisible_characters_hide_no_secret(secret: str, insertions: list[tuple
     stream = StreamRedactor(registry)
     pieces = [stream.feed(text[start : start + size]) for start in range(0, len(text), size)]
     assert strip_invisible("".join((*pieces, stream.flush()))) == f"caf\u00e9 ({REDACTED}) now"
+
+
+CONTROLS = ["\x1b[01;31m\x1b[K", "\x1b[m", "\x1b[38:5:1m", "\x1b", "\x07", "\x9b", "\u241b[0m", r"\u001b[1m", r"\033[m"]
+
+
+@given(
+    st.sampled_from([KNOWN, f"ghp_{'a1B2' * 6}", "-----BEGIN PRIVATE KEY-----\nMII\n-----END PRIVATE KEY-----"]),
+    st.lists(st.tuples(st.integers(1, 70), st.sampled_from(CONTROLS)), max_size=4),
+    st.integers(1, 9),
+)
+def test_colours_of_a_terminal_hide_no_secret(secret: str, insertions: list[tuple[int, str]], size: int) -> None:
+    parts = list(secret)
+    for position, control in insertions:
+        parts[position % (len(parts) - 1)] += control
+    registry = SecretRegistry()
+    registry.add(KNOWN)
+    text = f"see\x1b[1m {''.join(parts)}) \x1b[0mnow"
+    assert registry.redact(text) == f"see\x1b[1m {REDACTED}) \x1b[0mnow"
+    stream = StreamRedactor(registry)
+    pieces = [stream.feed(text[start : start + size]) for start in range(0, len(text), size)]
+    assert "".join((*pieces, stream.flush())) == f"see\x1b[1m {REDACTED}) \x1b[0mnow"
 
 
 def test_valid_invisible_characters_stay() -> None:

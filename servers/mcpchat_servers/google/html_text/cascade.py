@@ -90,7 +90,8 @@ class Cascade:
                         element.set(name, element.attrib[name].lower())
         self._matcher = cssselect2.Matcher()
         self._inline: dict[str, list[Any]] = {}
-        self.keyframes: dict[str, list[Any]] = {}  # declarations of the last frame, by the animation's name
+        self.keyframes: dict[str, list[Any]] = {}  # declarations of all frames, by the animation's name
+        self.last_keyframes: dict[str, list[Any]] = {}  # of the last frame alone
         self.registered: dict[str, RegisteredVariable] = {}
         self._namespaces: dict[str | None, str] = {}  # of the current style sheet, by prefix
         in_templates = {style for template in root.iter("template") for style in template.iter()}
@@ -166,10 +167,12 @@ class Cascade:
     def _add_keyframes(self, prelude: Tokens, frames: list[Any]) -> None:
         name = "".join(token.value for token in strip_spaces(prelude) if token.type in {"ident", "string"})
         for frame in frames:
-            if frame.type == "qualified-rule" and re.search(r"\b(to|100%)", tinycss2.serialize(frame.prelude).lower()):
-                self.keyframes.setdefault(name, []).extend(
-                    declaration for declaration in _parse_declarations(frame.content)
-                )
+            if frame.type != "qualified-rule":
+                continue
+            declarations = [*_parse_declarations(frame.content)]
+            self.keyframes.setdefault(name, []).extend(declarations)
+            if re.search(r"\b(to|100%)", tinycss2.serialize(frame.prelude).lower()):
+                self.last_keyframes.setdefault(name, []).extend(declarations)
 
     def _register_variable(self, prelude: Tokens, descriptors: list[Any]) -> None:
         names = [token.value for token in prelude if token.type == "ident"]

@@ -19,6 +19,9 @@ def extract_visible_text(html: str) -> tuple[str, Hidden]:
     parser = HTMLParser(namespace_html_elements=False)
     tree = parser.parse(html.replace("\0", ""), scripting=True)
     _remove_comments(tree)
+    for element in [*tree.iter("noscript")]:  # mail programs run no scripts: its style sheets apply
+        inner = HTMLParser(namespace_html_elements=False).parse(element.text or "")
+        element.extend([*inner.iter("style")])
     hidden = remove_hidden_text(tree, is_quirky=parser.compatibility_mode == "quirks")
     for element in tree.iter():
         element.attrib.pop("style", None)  # it can request unbounded widths

@@ -65,7 +65,12 @@ _GLOBAL_KEYWORDS = {"inherit", "initial", "unset", "revert", "revert-layer"}
 _SIZE_KEYWORDS = {"auto", "none", "min-content", "max-content", "fit-content", "stretch", "-webkit-fill-available"}
 _FONT_SIZES = {"xx-small": 9.0, "x-small": 10.0, "small": 13.0, "medium": 16.0, "large": 18.0, "x-large": 24.0,
                "xx-large": 32.0, "xxx-large": 48.0}  # fmt: skip
+_FONT_WORDS = {
+    "normal", "italic", "oblique", "small-caps", "bold", "bolder", "lighter", "condensed", "semi-condensed",
+    "extra-condensed", "ultra-condensed", "expanded", "semi-expanded", "extra-expanded", "ultra-expanded",
+}  # fmt: skip
 _HTML_FONT_SIZES = (10.0, 13.0, 16.0, 18.0, 24.0, 32.0, 48.0)  # <font size="1"> to "7"
+_MATHML_ATTRIBUTES = {"color": "mathcolor", "background-color": "mathbackground", "font-size": "mathsize"}
 _TAGS_WITH_BACKGROUND = {"body", "table", "thead", "tbody", "tfoot", "tr", "td", "th", "marquee"}
 _SMALLER_TAGS = {"small", "sub", "sup"}
 _CELLS = {"td", "th", "tr", "table", "tbody", "thead", "tfoot"}
@@ -89,6 +94,8 @@ _INLINE_TAGS = {
 }
 _STYLED_TAGS = {*_SMALLER_TAGS, "a", "bdo", "details"}  # they look different without any declaration
 _MAX_SIDES = 4
+_SLOW = 20.0  # seconds of an animation
+_MAX_STOPS = 100  # colours of gradients behind a text
 _MAX_UNCERTAIN = 20  # rules that are tried one by one
 _SIDES = ("top", "right", "bottom", "left")
 _ALIASES = {
@@ -128,7 +135,7 @@ _KEYWORDS: Mapping[str, set[str]] = {
 _SIZES = {"height", "max-height", "width", "max-width", "min-height", "min-width"}
 _OFFSETS = {"top", "right", "bottom", "left", "margin-top", "margin-left", "padding-top", "padding-left", "text-indent"}
 _LONGHANDS = {
-    "font": ("font-size", "line-height"), "background": ("background-color", "background-image"),
+    "font": ("font-size", "line-height"), "background": ("background-color", "background-image", "background-size"),
     "overflow": ("overflow-x", "overflow-y"), "animation": ("animation-name",),
 }  # fmt: skip
 _NUMBERS = {"opacity", "zoom", "z-index", "-webkit-line-clamp", "line-clamp", "line-height"}
@@ -284,7 +291,7 @@ class _Remover:
         if variables or self._cascade.registered:
             parent = replace(parent, variables=self._resolve_variables(variables, parent.variables))
         hints = [*_presentational_hints(element, self._link_color)]
-        if not (hints or found or tag in _STYLED_TAGS):
+        if not (hints or found or tag in _STYLED_TAGS or _is_hidden_by_default(element)):
             return parent
         style, values = self._judge(element, parent, [*hints, *((item.name, item.value) for item in found)])
         uncertain = (
@@ -297,8 +304,9 @@ class _Remover:
             if not other_style.shows_text:
                 style, values = other_style, other_values
                 break
-        for name in values.idents("animation-name") & self._cascade.keyframes.keys():
-            for item in self._cascade.keyframes[name]:
+        keyframes = self._cascade.keyframes if _is_slow(values) else self._cascade.last_keyframes
+        for name in values.idents("animation-name") & keyframes.keys():
+            for item in keyframes[name]:
                 values.add(item.lower_name, item.value)
                 if not _apply(element, parent, values, self._lengths[element]).shows_text:
                     return replace(style, is_hidden=True)
@@ -322,13 +330,24 @@ class _Remover:
         self, element: Element, parent: _Style, declarations: list[tuple[str, Tokens]]
     ) -> "tuple[_Style, _Values]":
         for variables in parent.variables:
-            values = _Values(variables, self._rem)
+            values = _Values(variables, self._rem, is_hidden=_is_hidden_by_default(element))
             for name, tokens in declarations:
                 values.add(name, tokens)
             style = _apply(element, parent, values, self._lengths[element])
             if not style.shows_text:
                 break
         return style, values
+
+
+def _is_slow(values: "_Values") -> bool:
+    """Whether a reader may see another frame of an animation than its last one."""
+    tokens = [
+        token for name in ("name", "duration", "delay", "play-state") for token in values.tokens(f"animation-{name}")
+    ]
+    times = [
+        abs(token.value) * (0.001 if token.lower_unit == "ms" else 1) for token in tokens if token.type == "dimension"
+    ]
+    return any(keyword([token]) == "paused" for token in tokens) or max(times, default=0) >= _SLOW
 
 
 def _is_inherited(registered: RegisteredVariable | None) -> bool:
@@ -338,9 +357,10 @@ def _is_inherited(registered: RegisteredVariable | None) -> bool:
 class _Values:
     """The values of an element's properties: of several the last valid one, as in a browser."""
 
-    def __init__(self, variables: Mapping[str, Tokens], rem: float = 1.0) -> None:
+    def __init__(self, variables: Mapping[str, Tokens], rem: float = 1.0, *, is_hidden: bool = False) -> None:
         self._variables, self._rem = variables, rem
-        self._values: dict[str, list[Any]] = {}
+        self._defaults = {"display": tinycss2.parse_component_value_list("none")} if is_hidden else {}
+        self._values: dict[str, list[Any]] = dict(self._defaults)
 
     def add(self, name: str, tokens: Tokens) -> None:
         name = _ALIASES.get(name, name)
@@ -352,7 +372,7 @@ class _Values:
         if self._rem != 1:
             value = scale_rem(value, self._rem)
         if name == "all":
-            self._values.clear()
+            self._values = dict(self._defaults) if keyword(value) in {"revert", "revert-layer"} else {}
         if not value:
             return
         if name in _JUDGED and is_substituted(value):
@@ -360,7 +380,7 @@ class _Values:
             return
         for longhand, part in _expand(name, value):
             if keyword(part) != "revert-layer" and _is_valid(longhand, part):
-                self._values[longhand] = part
+                self._values[longhand] = self._defaults.get(longhand, part) if keyword(part) == "revert" else part
 
     def tokens(self, name: str, unset: str = "") -> list[Any]:
         """Return the value of a property; empty if it is not set. ``unset`` is the keyword for a value of "unset"."""
@@ -438,12 +458,32 @@ def _expand_font(value: list[Any]) -> Iterator[tuple[str, list[Any]]]:
             return
         if is_size or keyword([token]) in {*_FONT_SIZES, "smaller", "larger"}:
             has_line_height = len(value) > position + 2 and value[position + 1] == "/"
-            if len(value) <= position + (3 if has_line_height else 1):
-                return  # not valid without a family
+            if not _is_font_style(value[:position]) or not _are_families(
+                value[position + (3 if has_line_height else 1) :]
+            ):
+                return
             yield "font-size", [token]
             if len(value) > position + 2 and value[position + 1] == "/":
                 yield "line-height", [value[position + 2]]
             return
+
+
+def _is_font_style(tokens: Tokens) -> bool:
+    """Whether tokens can stand before the size of a font."""
+    return len(tokens) <= 5 and all(
+        keyword([token]) in _FONT_WORDS
+        or token.type in {"number", "function"}
+        or getattr(token, "lower_unit", "") in {"deg", "grad", "rad", "turn"}
+        for token in tokens
+    )
+
+
+def _are_families(tokens: Tokens) -> bool:
+    """Whether tokens are the names of fonts: each a string, or words."""
+    return all(
+        group and (len(group) == 1 or all(token.type == "ident" for token in group))
+        for group in map(strip_spaces, split_commas(tokens))
+    )
 
 
 def _expand_background(value: list[Any]) -> Iterator[tuple[str, list[Any]]]:
@@ -452,6 +492,8 @@ def _expand_background(value: list[Any]) -> Iterator[tuple[str, list[Any]]]:
     if len(colors) > 1 or not words <= _BACKGROUND_KEYWORDS:
         return
     yield "background-image", value
+    slash = next((number for number, item in enumerate(value) if item == "/"), len(value))
+    yield "background-size", value[slash + 1 : slash + 3]
     yield "background-color", colors[-1:] or tinycss2.parse_component_value_list("transparent")
 
 
@@ -581,8 +623,10 @@ def _colors(element: Element, parent: _Style, values: _Values) -> dict[str, Any]
         for token in function.arguments[:200]
         if (stop := parse_color(token, color or BLACK))
     ]
-    if stops:
-        backgrounds = tuple(dict.fromkeys(stop.over(below) for stop in stops[:8] for below in backgrounds[:8]))
+    sizes = [parse_length(token, parent.font_size, 100.0) for token in values.tokens("background-size")]
+    if stops and not any(size is not None and size < _MIN_BOX for size in sizes):
+        stops = [*dict.fromkeys(stops)][:_MAX_STOPS]
+        backgrounds = tuple(dict.fromkeys(stop.over(below) for stop in stops for below in backgrounds[:8]))[:_MAX_STOPS]
     return {"color": color, "fill": fill, "backgrounds": backgrounds}
 
 
@@ -692,6 +736,12 @@ def _overflows(element: Element, style: _Style, values: _Values, text_length: in
         height is None and line_height is not None and line_height < _MIN_BOX
     ):
         return True
+    if cuts and height is not None and line_height is not None and line_height - size >= 2 * height:
+        return True
+    if cuts and height is not None and values.keyword("box-sizing") == "border-box":
+        height -= values.number("padding-top", size) or 0
+        if height < _MIN_BOX:
+            return True
     if cuts and not style.wraps and style.indent >= (PAGE_WIDTH if width is None else width):
         return True
     clamp = values.number("-webkit-line-clamp", size) or values.number("line-clamp", size)
@@ -710,14 +760,16 @@ def _is_tiny_part(values: _Values, name: str, font_size: float) -> bool:
     return length is not None and length < _MIN_BOX
 
 
+def _is_hidden_by_default(element: Element) -> bool:
+    is_closed_dialog = element.tag == "dialog" and "open" not in element.attrib
+    return "hidden" in element.attrib or "popover" in element.attrib or is_closed_dialog
+
+
 def _presentational_hints(element: Element, link_color: str) -> Iterator[tuple[str, Tokens]]:
     """Yield the declarations that HTML attributes stand for."""
-    if (
-        "hidden" in element.attrib
-        or "popover" in element.attrib
-        or (element.tag == "dialog" and "open" not in element.attrib)
-    ):
-        yield "display", tinycss2.parse_component_value_list("none")
+    tag = element.tag.rpartition("}")[2]
+    for name, attribute in _MATHML_ATTRIBUTES.items() if tag.startswith("m") else ():
+        yield name, tinycss2.parse_component_value_list(element.get(attribute, ""))
     color = element.get({"body": "text", "font": "color", "basefont": "color"}.get(element.tag, ""), "")
     if element.tag == "a" and "href" in element.attrib:
         color = link_color

@@ -306,6 +306,7 @@ def test_what_is_seen_stays(html: str) -> None:
         "<noscript><style>.h{display:none}</style></noscript><p class=h>HIDDEN",
         "<head><noscript><style>.h{display:none}</style></noscript></head><body><p class=h>HIDDEN",
         "<div hidden style='all:revert'>HIDDEN</div>",
+        "<p style='display:none;all:none'>HIDDEN",
         "<div hidden style='display:revert'>HIDDEN</div>",
         "<p style='font-size:0;font:16px a,'>HIDDEN",
         "<p style='font-size:0;font:16px a b 3'>HIDDEN",

@@ -4,7 +4,6 @@ It knows the style of each element, but has no layout. If it cannot tell, it tak
 not pass, and what is left out is counted.
 """
 
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,29 +26,23 @@ from mcpchat_servers.google.html_text.css_values import (
     TooComplexError,
     contrast,
     has_syntax,
-    is_substituted,
     keyword,
-    needs_layout,
     parse_color,
     parse_length,
-    replace_variables,
     resolve_variables,
-    scale_rem,
     split_commas,
     strip_spaces,
 )
+from mcpchat_servers.google.html_text.properties import FONT_SIZES, MIN_FONT_SIZE, PropertyValues, is_far
 from mcpchat_servers.google.html_text.transforms import IDENTITY, Matrix, find_offset, find_transform, is_behind_page
 
 MAX_DEPTH = 3000  # of nested elements
 _MIN_CONTRAST = 1.2  # pale grey on white, #e8e8e8, has this
-_MIN_FONT_SIZE = 4.0  # pixels
 _MAX_FONT_SIZE = 2 * PAGE_HEIGHT  # pixels
 _MAX_MAGNIFICATION = 2.0  # a larger one around the middle of a box moves the beginning of a line off the page
 _MIN_BOX = 8.0  # pixels; a smaller box shows none of its text if it clips it
 _MIN_OPACITY = 0.2
 _MIN_SPACING, _MAX_SPACING = -0.4, 10.0  # between letters, in font sizes
-_FAR = 200.0  # pixels; text that is moved by so much to the left or upwards is off the page
-_VERY_FAR = 1500.0  # pixels to the right or downwards
 _ANY_TEXT = re.compile(
     r"(?![\u115f\u1160\u2800\u3164\uffa0])[^\W_]|[^\s\w\u2800\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]"
 )
@@ -61,14 +54,6 @@ _NEVER_SHOWN = frozenset(
     }
 )  # fmt: skip
 _NOT_TEXT = frozenset({"script", "style", "title"})  # their content is not counted as hidden text
-_GLOBAL_KEYWORDS = {"inherit", "initial", "unset", "revert", "revert-layer"}
-_SIZE_KEYWORDS = {"auto", "none", "min-content", "max-content", "fit-content", "stretch", "-webkit-fill-available"}
-_FONT_SIZES = {"xx-small": 9.0, "x-small": 10.0, "small": 13.0, "medium": 16.0, "large": 18.0, "x-large": 24.0,
-               "xx-large": 32.0, "xxx-large": 48.0}  # fmt: skip
-_FONT_WORDS = {
-    "normal", "italic", "oblique", "small-caps", "bold", "bolder", "lighter", "condensed", "semi-condensed",
-    "extra-condensed", "ultra-condensed", "expanded", "semi-expanded", "extra-expanded", "ultra-expanded",
-}  # fmt: skip
 _HTML_FONT_SIZES = (10.0, 13.0, 16.0, 18.0, 24.0, 32.0, 48.0)  # <font size="1"> to "7"
 _MATHML_ATTRIBUTES = {"color": "mathcolor", "background-color": "mathbackground", "font-size": "mathsize"}
 _TAGS_WITH_BACKGROUND = {"body", "table", "thead", "tbody", "tfoot", "tr", "td", "th", "marquee"}
@@ -93,74 +78,10 @@ _INLINE_TAGS = {
     "mark",
 }
 _STYLED_TAGS = {*_SMALLER_TAGS, "a", "bdo", "details"}  # they look different without any declaration
-_MAX_SIDES = 4
 _SLOW = 20.0  # seconds of an animation
 _MAX_STOPS = 100  # colours of gradients behind a text
 _MAX_UNCERTAIN = 20  # rules that are tried one by one
-_SIDES = ("top", "right", "bottom", "left")
-_ALIASES = {
-    "-webkit-transform": "transform", "-moz-transform": "transform",
-    "-webkit-transform-origin": "transform-origin", "-moz-transform-origin": "transform-origin",
-    "-webkit-backface-visibility": "backface-visibility", "-webkit-clip-path": "clip-path", "-webkit-filter": "filter",
-    "-webkit-opacity": "opacity",
-    "block-size": "height", "max-block-size": "max-height", "inline-size": "width", "max-inline-size": "max-width",
-    "-webkit-animation": "animation", "-webkit-animation-name": "animation-name", "-webkit-mask": "mask",
-    "-webkit-mask-image": "mask-image", "overflow-block": "overflow-y", "overflow-inline": "overflow-x",
-    "inset-inline-start": "left", "inset-block-start": "top", "inset-inline-end": "right", "inset-block-end": "bottom",
-    "margin-inline-start": "margin-left", "margin-block-start": "margin-top",
-    "padding-inline-start": "padding-left", "padding-block-start": "padding-top", "-moz-opacity": "opacity",
-    "-webkit-margin-start": "margin-left", "-webkit-margin-before": "margin-top",
-    "-webkit-padding-start": "padding-left",
-}  # fmt: skip
-_LOGICAL_SHORTHANDS = {
-    "margin-inline": ("margin-left", "margin-right"), "margin-block": ("margin-top", "margin-bottom"),
-    "padding-inline": ("padding-left", "padding-right"), "padding-block": ("padding-top", "padding-bottom"),
-    "inset-inline": ("left", "right"), "inset-block": ("top", "bottom"),
-}  # fmt: skip
-_DISPLAYS = re.compile(
-    r"(inline|block|none|contents|flow-root|list-item|(inline-)?(flex|grid|table|block)|-webkit-(inline-)?(flex|box)"
-    r"|ruby(-(base|text)(-container)?)?|table-(row|cell|column|caption|row-group|header-group|footer-group|column-group)|math)"
-    r"|(inline|block) (flow|flow-root|flex|grid|table|ruby|math)"
-)
 _NOT_DISPLAYED = {"none", "table-column", "table-column-group"}
-_KEYWORDS: Mapping[str, set[str]] = {
-    "visibility": {"visible", "hidden", "collapse"},
-    "content-visibility": {"visible", "auto", "hidden"},
-    "overflow-x": {"visible", "hidden", "clip", "scroll", "auto", "overlay"},
-    "overflow-y": {"visible", "hidden", "clip", "scroll", "auto", "overlay"},
-    "position": {"static", "relative", "absolute", "fixed", "sticky", "-webkit-sticky"},
-    "white-space": {"normal", "nowrap", "pre", "pre-wrap", "pre-line", "break-spaces"},
-    "unicode-bidi": {"normal", "embed", "isolate", "bidi-override", "isolate-override", "plaintext"},
-}
-_SIZES = {"height", "max-height", "width", "max-width", "min-height", "min-width"}
-_OFFSETS = {"top", "right", "bottom", "left", "margin-top", "margin-left", "padding-top", "padding-left", "text-indent"}
-_LONGHANDS = {
-    "font": ("font-size", "line-height"), "background": ("background-color", "background-image", "background-size"),
-    "overflow": ("overflow-x", "overflow-y"), "animation": ("animation-name",),
-}  # fmt: skip
-_NUMBERS = {"opacity", "zoom", "z-index", "-webkit-line-clamp", "line-clamp", "line-height"}
-_LENGTHS = {*_SIZES, *_OFFSETS, *_NUMBERS, "letter-spacing", "font-size"}
-_LENGTH_KEYWORDS: Mapping[str, set[str]] = {
-    "font-size": {*_FONT_SIZES, "smaller", "larger"}, "letter-spacing": {"normal"}, "line-height": {"normal"},
-    "text-indent": set(), "padding-top": set(), "padding-left": set(), "zoom": {"normal"}, "opacity": set(),
-    "z-index": {"auto"}, "max-height": _SIZE_KEYWORDS - {"auto"}, "max-width": _SIZE_KEYWORDS - {"auto"},
-    "height": _SIZE_KEYWORDS - {"none"}, "width": _SIZE_KEYWORDS - {"none"},
-    "line-clamp": {"none"}, "-webkit-line-clamp": {"none"}, "margin-top": {"auto"}, "margin-left": {"auto"},
-    "top": {"auto"}, "right": {"auto"}, "bottom": {"auto"}, "left": {"auto"},
-}  # fmt: skip
-_NOT_NEGATIVE = {*_SIZES, "padding-top", "padding-left", "font-size", "line-height"}
-_BACKGROUND_KEYWORDS = {
-    "none", "repeat", "repeat-x", "repeat-y", "no-repeat", "space", "round", "scroll", "fixed", "local", "left",
-    "right", "top", "bottom", "center", "cover", "contain", "auto", "border-box", "padding-box", "content-box", "text",
-    *_GLOBAL_KEYWORDS,
-}  # fmt: skip
-_COLORS = {"color", "-webkit-text-fill-color", "background-color"}
-_FUNCTION_LISTS = {"transform", "filter", "clip", "clip-path"}
-_JUDGED = {
-    "display", *_KEYWORDS, *_LENGTHS, *_COLORS, *_FUNCTION_LISTS, *_LONGHANDS, *_LOGICAL_SHORTHANDS, "margin",
-    "padding", "inset", "contain", "translate", "scale", "rotate", "transform-origin", "background-image",
-    "animation-name", "all",
-}  # fmt: skip
 _HIDING_IF_SET = {  # properties whose effect on text is not judged: any value but these is taken to hide it
     "mask": {"none"}, "mask-image": {"none"}, "mix-blend-mode": {"normal"}, "content": {"normal", "none"},
     "-webkit-text-security": {"none"}, "offset-path": {"none"}, "mask-border": {"none"},
@@ -197,15 +118,15 @@ class _Style:
             self.is_hidden
             or self.is_closed
             or self.visibility != "visible"
-            or self.font_size * least < _MIN_FONT_SIZE
+            or self.font_size * least < MIN_FONT_SIZE
             or self.font_size * most > _MAX_FONT_SIZE
             or self.magnification > _MAX_MAGNIFICATION
             or self.color is None
         ):
             return False
         if (
-            _is_far(self.matrix.e + self.indent * self.matrix.a)
-            or _is_far(self.matrix.f + self.indent * self.matrix.b, downwards=True)
+            is_far(self.matrix.e + self.indent * self.matrix.a)
+            or is_far(self.matrix.f + self.indent * self.matrix.b, downwards=True)
             or not -0.4 * self.font_size < self.letter_spacing < 10 * self.font_size
         ):
             return False
@@ -256,7 +177,7 @@ class _Remover:
                 raise TooComplexError
             style = self._compute(wrapper, parent)
             if element is self._root:
-                self._rem = style.font_size / _FONT_SIZES["medium"]
+                self._rem = style.font_size / FONT_SIZES["medium"]
             element.text = self._filter(element.text, style)
             if element.tag == "img" and has_text(element.get("alt")):
                 self._hidden.descriptions += 1
@@ -328,9 +249,9 @@ class _Remover:
 
     def _judge(
         self, element: Element, parent: _Style, declarations: list[tuple[str, Tokens]]
-    ) -> "tuple[_Style, _Values]":
+    ) -> tuple[_Style, PropertyValues]:
         for variables in parent.variables:
-            values = _Values(variables, self._rem, is_hidden=_is_hidden_by_default(element))
+            values = PropertyValues(variables, self._rem, is_hidden=_is_hidden_by_default(element))
             for name, tokens in declarations:
                 values.add(name, tokens)
             style = _apply(element, parent, values, self._lengths[element])
@@ -339,7 +260,7 @@ class _Remover:
         return style, values
 
 
-def _is_slow(values: "_Values") -> bool:
+def _is_slow(values: PropertyValues) -> bool:
     """Whether a reader may see another frame of an animation than its last one."""
     tokens = [
         token for name in ("name", "duration", "delay", "play-state") for token in values.tokens(f"animation-{name}")
@@ -354,185 +275,7 @@ def _is_inherited(registered: RegisteredVariable | None) -> bool:
     return registered is None or registered.is_inherited
 
 
-class _Values:
-    """The values of an element's properties: of several the last valid one, as in a browser."""
-
-    def __init__(self, variables: Mapping[str, Tokens], rem: float = 1.0, *, is_hidden: bool = False) -> None:
-        self._variables, self._rem = variables, rem
-        self._defaults = {"display": tinycss2.parse_component_value_list("none")} if is_hidden else {}
-        self._values: dict[str, list[Any]] = dict(self._defaults)
-
-    def add(self, name: str, tokens: Tokens) -> None:
-        name = _ALIASES.get(name, name)
-        value = replace_variables(tokens, self._variables)
-        if value is None:  # the property is unset then
-            for longhand in _LONGHANDS.get(name, (name,)):
-                self._values.pop(longhand, None)
-            return
-        if self._rem != 1:
-            value = scale_rem(value, self._rem)
-        if name == "all":
-            self._values = dict(self._defaults) if keyword(value) in {"revert", "revert-layer"} else {}
-        if not value:
-            return
-        if name in _JUDGED and is_substituted(value):
-            self._values[name] = value
-            return
-        for longhand, part in _expand(name, value):
-            if keyword(part) != "revert-layer" and _is_valid(longhand, part):
-                self._values[longhand] = self._defaults.get(longhand, part) if keyword(part) == "revert" else part
-
-    def tokens(self, name: str, unset: str = "") -> list[Any]:
-        """Return the value of a property; empty if it is not set. ``unset`` is the keyword for a value of "unset"."""
-        value = self._values.get(name, [])
-        if unset and keyword(value) == "unset":
-            return list(tinycss2.parse_component_value_list(unset))
-        return [] if keyword(value) in {"unset", "revert", "revert-layer"} else value
-
-    def keyword(self, name: str) -> str:
-        return keyword(self.tokens(name))
-
-    @property
-    def are_unknown(self) -> bool:
-        """Whether a value comes from a function that is not evaluated here, such as ``if()``."""
-        return any(name in _JUDGED and is_substituted(value) for name, value in self._values.items())
-
-    def idents(self, name: str) -> set[str]:
-        return {token.value for token in self.tokens(name) if token.type in {"ident", "string"}}
-
-    def number(self, name: str, font_size: float, base: float | None = None) -> float | None:
-        """Return a length in pixels, or a number. None: not set, a keyword, or a percentage without ``base``.
-
-        For a function that is not known, it returns the value that hides text.
-        """
-        tokens = self.tokens(name)
-        if len(tokens) != 1:
-            return None
-        value = parse_length(tokens[0], font_size, base)
-        is_unknown = value is None and tokens[0].type == "function"
-        if is_unknown and (base is not None or not needs_layout(tokens[0])):
-            return -math.inf if name in _OFFSETS or name in {"letter-spacing", "z-index"} else 0.0
-        return value
-
-
-def _expand(name: str, value: list[Any]) -> Iterator[tuple[str, list[Any]]]:
-    """Yield the longhand properties of a shorthand, as far as they matter here."""
-    if keyword(value) in _GLOBAL_KEYWORDS and name in {"font", "background", "overflow", "margin", "padding", "inset"}:
-        value = [value[0]]
-    if name == "font":
-        yield from _expand_font(value)
-    elif name == "background":
-        yield from _expand_background(value)
-    elif name == "text-indent":
-        yield name, value[:1]  # "hanging" and "each-line" may follow
-    elif name == "overflow":
-        yield "overflow-x", value[:1]
-        yield "overflow-y", value[1:] or value[:1]
-    elif name in {"margin", "padding", "inset"}:
-        if len(value) > _MAX_SIDES or not all(_is_valid("margin-left", [token]) for token in value):
-            return
-        sides = [
-            value[0],
-            value[1 % len(value)],
-            value[2] if len(value) > 2 else value[0],
-            value[-1 if len(value) > 3 else 1 % len(value)],
-        ]
-        prefix = "" if name == "inset" else f"{name}-"
-        yield from ((f"{prefix}{side}", [token]) for side, token in zip(_SIDES, sides, strict=True))
-    elif name in _LOGICAL_SHORTHANDS:
-        first, second = _LOGICAL_SHORTHANDS[name]
-        yield first, value[:1]
-        yield second, value[-1:]
-    elif name == "animation":
-        yield "animation-name", value
-    else:
-        yield name, value
-
-
-def _expand_font(value: list[Any]) -> Iterator[tuple[str, list[Any]]]:
-    for position, token in enumerate(value):
-        is_size = token.type in {"dimension", "percentage", "function"} or (token.type == "number" and not token.value)
-        is_size = is_size and getattr(token, "lower_unit", "") not in {"deg", "grad", "rad", "turn"}
-        if keyword([token]) in _GLOBAL_KEYWORDS:
-            yield "font-size", [token]
-            return
-        if is_size or keyword([token]) in {*_FONT_SIZES, "smaller", "larger"}:
-            has_line_height = len(value) > position + 2 and value[position + 1] == "/"
-            if not _is_font_style(value[:position]) or not _are_families(
-                value[position + (3 if has_line_height else 1) :]
-            ):
-                return
-            yield "font-size", [token]
-            if len(value) > position + 2 and value[position + 1] == "/":
-                yield "line-height", [value[position + 2]]
-            return
-
-
-def _is_font_style(tokens: Tokens) -> bool:
-    """Whether tokens can stand before the size of a font."""
-    return len(tokens) <= 5 and all(
-        keyword([token]) in _FONT_WORDS
-        or token.type in {"number", "function"}
-        or getattr(token, "lower_unit", "") in {"deg", "grad", "rad", "turn"}
-        for token in tokens
-    )
-
-
-def _are_families(tokens: Tokens) -> bool:
-    """Whether tokens are the names of fonts: each a string, or words."""
-    return all(
-        group and (len(group) == 1 or all(token.type == "ident" for token in group))
-        for group in map(strip_spaces, split_commas(tokens))
-    )
-
-
-def _expand_background(value: list[Any]) -> Iterator[tuple[str, list[Any]]]:
-    colors = [token for token in value if parse_color(token, BLACK)]
-    words = {token.lower_value for token in value if token.type == "ident" and token not in colors}
-    if len(colors) > 1 or not words <= _BACKGROUND_KEYWORDS:
-        return
-    yield "background-image", value
-    slash = next((number for number, item in enumerate(value) if item == "/"), len(value))
-    yield "background-size", value[slash + 1 : slash + 3]
-    yield "background-color", colors[-1:] or tinycss2.parse_component_value_list("transparent")
-
-
-def _is_valid(name: str, value: list[Any]) -> bool:
-    """Whether a browser would accept a value. If it would not, an earlier declaration counts."""
-    word = keyword(value)
-    if word in _GLOBAL_KEYWORDS:
-        return True
-    if name == "display":
-        return bool(_DISPLAYS.fullmatch(" ".join(keyword([token]) for token in value)))
-    if name in _KEYWORDS:
-        return word in _KEYWORDS[name]
-    if name in _COLORS:
-        return len(value) == 1 and (value[0].type == "function" or parse_color(value[0], BLACK) is not None)
-    if name in _FUNCTION_LISTS:
-        return word in {"none", "auto"} or all(token.type in {"function", "url"} for token in value)
-    if name not in _LENGTHS:
-        return True
-    if len(value) != 1:
-        return False
-    return word in _LENGTH_KEYWORDS.get(name, _SIZE_KEYWORDS) if word else _is_valid_length(name, value[0])
-
-
-def _is_valid_length(name: str, token: Any) -> bool:
-    number = parse_length(token, 16.0, 100.0)
-    if number is None:
-        return bool(token.type == "function")
-    unit = getattr(token, "lower_unit", "")
-    if name in _NUMBERS - {"line-height"}:
-        return not unit
-    if unit in {"deg", "grad", "rad", "turn", "s", "ms"}:
-        return False
-    if token.type == "number" and number and name != "line-height":
-        # A length without unit is valid in old documents only: it counts if it hides.
-        return bool(number < _MIN_FONT_SIZE if name in _NOT_NEGATIVE else _is_far(number))
-    return bool(number >= 0 or name not in _NOT_NEGATIVE)
-
-
-def _apply(element: Element, parent: _Style, values: _Values, text_length: int) -> _Style:
+def _apply(element: Element, parent: _Style, values: PropertyValues, text_length: int) -> _Style:
     """Return the style of an element: what it inherits and what its values change."""
     style = replace(
         parent,
@@ -568,8 +311,8 @@ def _apply(element: Element, parent: _Style, values: _Values, text_length: int) 
             for name, harmless in _HIDING_IF_SET.items()
         )
         or not style.matrix.is_finite
-        or _is_far(style.matrix.e)
-        or _is_far(style.matrix.f, downwards=True)
+        or is_far(style.matrix.e)
+        or is_far(style.matrix.f, downwards=True)
         or is_behind_page(values, size)
         or _is_filtered_away(values.tokens("filter"), size)
         or _is_clipped_away(values.tokens("clip"), size)
@@ -585,21 +328,21 @@ def _apply(element: Element, parent: _Style, values: _Values, text_length: int) 
     return style
 
 
-def _is_inline(element: Element, values: _Values) -> bool:
+def _is_inline(element: Element, values: PropertyValues) -> bool:
     return element.tag in _INLINE_TAGS and not values.keyword("display") and not values.keyword("position")
 
 
-def _font_size(element: Element, inherited: float, values: _Values) -> float:
+def _font_size(element: Element, inherited: float, values: PropertyValues) -> float:
     word = values.keyword("font-size")
-    if word in _FONT_SIZES or word == "initial":
-        return _FONT_SIZES.get(word, 16.0)
+    if word in FONT_SIZES or word == "initial":
+        return FONT_SIZES.get(word, 16.0)
     declared = values.number("font-size", inherited, inherited)
     if word == "smaller" or (declared is None and not word and element.tag in _SMALLER_TAGS):
         return inherited * 0.83
     return inherited * 1.2 if word == "larger" else inherited if declared is None else declared
 
 
-def _colors(element: Element, parent: _Style, values: _Values) -> dict[str, Any]:
+def _colors(element: Element, parent: _Style, values: PropertyValues) -> dict[str, Any]:
     """Return the colours of an element's text and of what is behind it."""
     color, fill, backgrounds = parent.color, parent.fill, parent.backgrounds
     if tokens := values.tokens("color", unset="inherit"):
@@ -628,10 +371,6 @@ def _colors(element: Element, parent: _Style, values: _Values) -> dict[str, Any]
         stops = [*dict.fromkeys(stops)][:_MAX_STOPS]
         backgrounds = tuple(dict.fromkeys(stop.over(below) for stop in stops for below in backgrounds[:8]))[:_MAX_STOPS]
     return {"color": color, "fill": fill, "backgrounds": backgrounds}
-
-
-def _is_far(distance: float, *, downwards: bool = False) -> bool:
-    return distance <= -_FAR or (distance >= _VERY_FAR and not downwards) or distance >= 4 * _VERY_FAR
 
 
 def _is_filtered_away(tokens: Tokens, font_size: float) -> bool:
@@ -705,7 +444,7 @@ def _is_clipped_away(tokens: Tokens, font_size: float) -> bool:
     return False
 
 
-def _overflows(element: Element, style: _Style, values: _Values, text_length: int) -> bool:
+def _overflows(element: Element, style: _Style, values: PropertyValues, text_length: int) -> bool:
     """Whether an element's box cuts its text off: it is tiny, or much too small for so much text."""
     size = style.font_size
     if element.tag in _CELLS or _is_inline(element, values):
@@ -751,7 +490,7 @@ def _overflows(element: Element, style: _Style, values: _Values, text_length: in
     return text_length > 5 + 1.3 * lines * (PAGE_WIDTH if width is None else width) / (0.4 * size)
 
 
-def _is_tiny_part(values: _Values, name: str, font_size: float) -> bool:
+def _is_tiny_part(values: PropertyValues, name: str, font_size: float) -> bool:
     """Whether a length is a percentage that is tiny even of the whole page."""
     tokens = values.tokens(name)
     if len(tokens) == 1 and tokens[0].type == "percentage":

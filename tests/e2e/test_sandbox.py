@@ -118,6 +118,9 @@ def _check_own_files(base: Path, grant: str) -> None:
         "pins": base / "state/mcpchat/pins/x.json",
         "client": base / "client/secrets.json",
         "named": base / "named/secrets.json",
+        "bus": base / "run/bus",
+        "kept": base / "run/mcpchat/kept.sock",
+        "agent": base / "agent/sock",
         "other": base / "other/note",
     }
     for file in own.values():
@@ -138,6 +141,8 @@ def _check_own_files(base: Path, grant: str) -> None:
         **os.environ,
         **{f"XDG_{kind.upper()}_HOME": str(base / kind) for kind in ("data", "state", "cache")},
         "MCPCHAT_OTHER_CLIENT_SECRETS_FILE": str(own["named"]),
+        "XDG_RUNTIME_DIR": str(base / "run"),
+        "SSH_AUTH_SOCK": str(own["agent"]),
     }
     config = str(own["config"])
     completed = run_mcpchat("call", "box.echo", "text=hi", "--yes", "--config", config, env=environ, text=True)

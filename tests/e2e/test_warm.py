@@ -168,7 +168,8 @@ def find_command(warm: int) -> int:
 
     def find() -> bool:
         children = Path(f"/proc/{warm}/task/{warm}/children").read_text().split()
-        found[:] = [pid for pid in children if is_running(int(pid)) and os.getpgid(int(pid)) == int(pid)]
+        with suppress(ProcessLookupError):  # one of them ended just now
+            found[:] = [pid for pid in children if is_running(int(pid)) and os.getpgid(int(pid)) == int(pid)]
         return len(found) == 1
 
     wait_until(find)

@@ -35,6 +35,7 @@ from mcpchat.models.selection import ModelSelector
 from mcpchat.util import json_schema
 from mcpchat.util.paths import expand_user
 from mcpchat.util.private_files import ensure_private_directory
+from mcpchat.warm.request import find_folder
 
 
 def load_sdk() -> SdkModule:
@@ -46,6 +47,7 @@ def load_sdk() -> SdkModule:
 
 
 _TOP_LEVEL = 2  # parts of a path such as /etc, which cannot be hidden
+_BUS_PATH = re.compile(r"unix:path=([^,;]+)")
 _CLIENT_FILE_VARIABLE = re.compile(r"MCPCHAT_\w+_CLIENT_SECRETS_FILE")
 
 
@@ -121,15 +123,23 @@ async def open_hub(
 
 
 def _protected_paths(context: RunContext) -> list[Path]:
-    """The folders and files that no sandboxed server may see: mcpchat's own, and what has a client's secret."""
-    paths, config = context.paths, context.paths.config.absolute()
-    usual = default_paths({name: value for name, value in context.environ.items() if name != "MCPCHAT_CONFIG"})
-    folders = [usual.config.parent, paths.state, paths.cache, paths.data]
+    """The folders and files that no sandboxed server may see.
+
+    These are mcpchat's own, what has a client's secret, and the sockets of the user's session, such as the keyring's.
+    """
+    paths, config, environ = context.paths, context.paths.config.absolute(), context.environ
+    usual = default_paths({name: value for name, value in environ.items() if name != "MCPCHAT_CONFIG"})
+    folders = [usual.config.parent, paths.state, paths.cache, paths.data, keeper_folder(environ, paths.state)]
+    if warm_folder := find_folder(environ):
+        folders.append(Path(warm_folder))
     for folder in folders:
         with suppress(StoreError):
             ensure_private_directory(folder)  # a sandbox cannot hide what does not exist, and a server could make it
     files = [provider.client_secrets_file for provider in context.config.auth.entries.values()]
-    files += [value for name, value in context.environ.items() if _CLIENT_FILE_VARIABLE.fullmatch(name)]
+    files += [value for name, value in environ.items() if _CLIENT_FILE_VARIABLE.fullmatch(name)]
+    files += [environ.get("SSH_AUTH_SOCK"), *_BUS_PATH.findall(environ.get("DBUS_SESSION_BUS_ADDRESS", ""))]
+    if len(Path(runtime := environ.get("XDG_RUNTIME_DIR", "")).parts) > _TOP_LEVEL:
+        files.append(runtime)
     named = [expand_user(name).absolute() for name in files if name]
     return [*folders, config, *named]
 

@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from mcpchat.batch.types import parse_result_key
 from mcpchat.errors import UsageError
+from mcpchat.util.output_files import check_target, open_target
 from mcpchat.util.paths import expand_user
 
 _RESULT_PREFIX = b'{"v":1,"type":"result"'  # how each of our lines begins
@@ -112,15 +113,24 @@ def open_file_results(
 
     ``resume`` continues the file of an earlier run; ``retry_failed`` removes its failures, so that they run again.
     Results that wait for earlier ones are in PATH.part. Raises UsageError if the file exists and ``resume`` is not set,
-    if another run is writing it, or if it cannot be written.
+    if another run is writing it, if it or PATH.part is another user's, or if it cannot be written.
     """
-    if path.exists() and not path.is_file():  # a pipe, a device
-        if resume:
-            raise UsageError(f"--resume: {path} is not a regular file")
-        with path.open("wb", buffering=0) as out, open_stream_results(out, ordered=ordered) as writer:
+    try:
+        for name in (path, f"{path}.part", f"{path}.lock"):
+            check_target(Path(name))
+        if path.exists() and not path.is_file():  # a pipe, a device
+            if resume:
+                raise UsageError(f"--resume: {path} is not a regular file")
+            stream: BinaryIO | None = open_target(path)
+        else:
+            stream = None
+            path = path.resolve()  # one lock per file, however it is named
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}") from error
+    if stream is not None:
+        with stream, open_stream_results(stream, ordered=ordered) as writer:
             yield writer
         return
-    path = path.resolve()  # one lock per file, however it is named
     lock = FileLock(f"{path}.lock", timeout=0, mode=0o600)
     try:
         lock.acquire()

@@ -16,7 +16,7 @@ from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import InlineTable, Table
 
 from mcpchat.config import schema
-from mcpchat.config.load import read_raw_config, starter_config
+from mcpchat.config.load import read_raw_config, require_own_config, starter_config
 from mcpchat.errors import ConfigError, UsageError
 from mcpchat.util.text import suggest
 
@@ -340,8 +340,9 @@ def _keep_line_ends(original: str, edited: str) -> str:
 def write(path: Path, text: str, *, mark: bool = False) -> None:
     """Validate the text and replace the file atomically, with a byte order ``mark`` if it had one.
 
-    Raises ConfigError if either fails; the file is unchanged.
+    Raises ConfigError if either fails, or if other users can change the file; the file is unchanged.
     """
+    require_own_config(path)
     schema.parse(text.replace("\r\n", "\n"), str(path))
     target = path.resolve()  # a symbolic link stays a link
     try:
@@ -363,8 +364,9 @@ def write(path: Path, text: str, *, mark: bool = False) -> None:
 def create(path: Path, text: str, schema_text: str) -> None:
     """Create the config file, and next to it the JSON Schema for editors. Only their owner can read them.
 
-    Raises ConfigError if the config file exists or a file cannot be written.
+    Raises ConfigError if the config file exists or a file cannot be written, or if other users could change it.
     """
+    require_own_config(path)
     try:
         _ensure_directory(path.parent)
         with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w", encoding="utf-8") as file:

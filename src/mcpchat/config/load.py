@@ -40,6 +40,12 @@ def load_config(path: Path, *, must_exist: bool) -> Config:
         if must_exist:
             raise ConfigError(f"no such config file: {path}", hint="mcpchat config init writes one")
         return Config()
+    require_own_config(path)
+    return schema.parse(read_config(path), str(path))
+
+
+def require_own_config(path: Path) -> None:
+    """Raise ConfigError if other users can change the config file, or put one in its place; it may be missing."""
     try:
         exposure, hint = writable_by_others(path)
     except OSError as error:
@@ -48,5 +54,4 @@ def load_config(path: Path, *, must_exist: bool) -> Config:
             hint="check its folder and the folders above",
         ) from None
     if exposure:
-        raise ConfigError(f"{path} is not read: {exposure}, and its content is executed", hint=hint)
-    return schema.parse(read_config(path), str(path))
+        raise ConfigError(f"{path} is not used: {exposure}, and its content is executed", hint=hint)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mcpchat.config.known_secrets import find_known_secrets
 from mcpchat.config.same_server import find_aliases
 from mcpchat.config.schema import AgentConfig, Config
 from mcpchat.errors import ConfigError, StoreError, UsageError
@@ -77,7 +78,8 @@ class RunOptions:
 class RunContext:
     """The context that every command receives. Only a chat changes it, with ``use_config``.
 
-    ``secrets`` collects each secret that the run reads or receives. ``working_directory`` is the folder in which the
+    ``secrets`` collects each secret that the run reads or receives; those of the config that need no question are known
+    from the start, also of servers that the run does not start. ``working_directory`` is the folder in which the
     run was started. ``server_aliases`` has the user's own names of each server of a project file, by its name; they are
     found in the first config of the run, and stay if the context is restricted to one server.
     """
@@ -90,12 +92,14 @@ class RunContext:
     server_aliases: Mapping[str, tuple[str, ...]] | None = None
 
     def __post_init__(self) -> None:
+        self.secrets.add(*find_known_secrets(self.config, self.environ))
         if self.server_aliases is None:
             self.server_aliases = find_aliases(self.config.servers)
 
     def use_config(self, config: Config) -> None:
         """Go on with another config: the file was changed. All who have this context use it from now on."""
         self.config, self.server_aliases = config, find_aliases(config.servers)
+        self.secrets.add(*find_known_secrets(config, self.environ))
 
 
 def default_paths(environ: Mapping[str, str]) -> Paths:

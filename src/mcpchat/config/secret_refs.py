@@ -16,7 +16,9 @@ from urllib.parse import quote, urlsplit
 from mcpchat.config.validation import REFERENCE, has_literal_secret, is_secret_header
 from mcpchat.errors import ConfigError
 from mcpchat.util.blocking import run_in_daemon_thread
+from mcpchat.util.connection_problems import find_proxy
 from mcpchat.util.keyring_problems import describe_keyring_error
+from mcpchat.util.network_settings import check_network_variables
 from mcpchat.util.sanitize import one_line
 from mcpchat.util.urls import is_unencrypted, iter_parameters, set_parameter
 
@@ -125,12 +127,23 @@ async def resolve_url(
 
 
 def check_encrypted(url: str, *, allow_http: bool, config_key: str) -> None:
-    """Raise ConfigError if what the config key names would be sent without encryption to another machine."""
-    if not allow_http and is_unencrypted(url):
+    """Raise ConfigError if what the config key names would be sent without encryption to another machine.
+
+    A proxy is another machine too.
+    """
+    if allow_http or not url.lower().startswith("http:"):
+        return
+    if is_unencrypted(url):
         table = re.sub(r"\.(?:headers\..*|api_key|url)$", "", config_key)
         raise ConfigError(
             f"{config_key} would be sent without encryption to {urlsplit(url).hostname}",
             hint=f"use https, or set allow_http = true under [{table}]",
+        )
+    check_network_variables()
+    if variable := find_proxy(url)[1]:
+        raise ConfigError(
+            f"{config_key} would be sent without encryption to the proxy of {variable}",
+            hint=f"name {urlsplit(url).hostname} in NO_PROXY",
         )
 
 
@@ -145,9 +158,11 @@ async def resolve_secrets(
 
 
 def find_references(texts: Iterable[str]) -> tuple[str, ...]:
-    """The references to secrets in config values, each once and sorted."""
-    matches = (REFERENCE.fullmatch(text.removeprefix("Bearer ")) for text in texts)
-    return tuple(sorted({match[0] for match in matches if match}))
+    """The references to secrets in config values and in the parameters of URLs, each once and sorted."""
+    values = [
+        value for text in texts for value in (text.removeprefix("Bearer "), *dict(iter_parameters(text)).values())
+    ]
+    return tuple(sorted({match[0] for match in map(REFERENCE.fullmatch, values) if match}))
 
 
 def read_variable(reference: str, environ: Mapping[str, str]) -> str:

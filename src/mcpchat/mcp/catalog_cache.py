@@ -55,7 +55,7 @@ def cache_key(
     values behind references to the keyring, so that one user's catalog is never shown to another.
     """
     values = [f"{name}={environ.get(name, '')}" for name in config.env_pass]
-    references = find_references((*config.env.values(), *config.headers.values(), *identity))
+    references = find_references((*config.env.values(), *config.headers.values(), config.url or "", *identity))
     values += [read_variable(reference, environ) for reference in references]
     inputs = {
         "mcpchat": __version__,

@@ -3,7 +3,6 @@
 import asyncio
 import dataclasses
 import math
-import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from msgspec.structs import replace
 
 from mcpchat.config.builtin_servers import BUILTIN_SERVERS
+from mcpchat.config.known_secrets import is_harmless
 from mcpchat.config.schema import SandboxConfig, ServerConfig
 from mcpchat.config.secret_refs import resolve_headers, resolve_secrets, resolve_url
 from mcpchat.config.validation import REFERENCE, SECRET_NAME
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
 
 _OLDER_TIMEOUT = 5.0  # seconds for the attempt over the older transport
 _OLD_SSE_STATUSES = frozenset({400, 404, 405})  # with which servers of the older transport refuse a POST
-_NOT_SECRET = re.compile(r"https?://[^@\s]*|[\d.]+|true|false", re.IGNORECASE)
 
 
 def _is_secret(name: str, value: str, config_value: str) -> bool:
@@ -58,8 +57,7 @@ def _is_secret(name: str, value: str, config_value: str) -> bool:
     """
     if SECRET_NAME.search(name):
         return True
-    is_reference = REFERENCE.fullmatch(config_value.removeprefix("Bearer ")) is not None
-    return is_reference and not _NOT_SECRET.fullmatch(value) and not (len(value) < 4096 and Path(value).exists())
+    return REFERENCE.fullmatch(config_value.removeprefix("Bearer ")) is not None and not is_harmless(value)
 
 
 class SdkModule(Protocol):

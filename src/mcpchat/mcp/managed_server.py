@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar, cast
 
 from msgspec.structs import replace
 
+from mcpchat.config.known_secrets import is_harmless
 from mcpchat.config.schema import DEFAULT_TIMEOUTS, ServerConfig, Timeouts
 from mcpchat.config.secret_refs import find_references, read_references
 from mcpchat.core.catalog import Catalog, Prompt, ResourceTemplate, rename_catalog
@@ -108,7 +109,9 @@ class ManagedServer:
         self._timeouts = config.timeouts.with_fallback(context.timeouts).with_fallback(DEFAULT_TIMEOUTS)
         self._spec = self._build_spec()
         self._identity = tuple(self._credentials.describe(name).identity)
-        references = find_references((*config.env.values(), *config.headers.values(), *self._identity))
+        references = find_references(
+            (*config.env.values(), *config.headers.values(), config.url or "", *self._identity)
+        )
         self._stored_references = [reference for reference in references if not reference.startswith("env:")]
         self._secret_values: Mapping[str, str] = {}
         self._cache_is_unread = not ignore_cache
@@ -169,6 +172,7 @@ class ManagedServer:
         if not self._stored_references:
             return
         self._secret_values = await read_references(self._stored_references, self._connector.environ)
+        self._secrets.add(*(value for value in self._secret_values.values() if not is_harmless(value)))
         self._set_cache_key()
 
     def _set_cache_key(self) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mcpchat.config.schema import SandboxConfig
 from mcpchat.errors import ServerError
+from mcpchat.mcp.mounts import find_places, read_mounts
 
 # Always hidden: home directories, sockets (the session bus, the SSH agent) and shared scratch directories.
 _SCRATCH = "/tmp"  # noqa: S108 - the sandbox mounts its own there
@@ -99,8 +100,13 @@ def _cover(
     ``mounts`` are the granted directories, target to source. A grant of a protected path itself shows it on purpose.
     """
     options: list[str] = []
-    for path in dict.fromkeys(path.resolve() for path in protected):
-        if not path.exists() or path in mounts.values():
+    granted = set(mounts.values())
+    mounted = read_mounts()
+    seen = {
+        place for path in protected if path.resolve() not in granted for place in find_places(path.resolve(), mounted)
+    }
+    for path in sorted(seen - granted):
+        if not path.exists():
             continue
         places = [target / path.relative_to(source) for target, source in mounts.items() if path.is_relative_to(source)]
         if not places and not _is_hidden(path, hidden, visible):

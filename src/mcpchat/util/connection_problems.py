@@ -66,7 +66,7 @@ def find_proxy(url: str) -> tuple[str, str]:
     """The proxy for an address, and the environment variable that names it. Empty without a proxy."""
     parts = urlsplit(url)
     proxies = getproxies_environment()
-    if proxy_bypass_environment(parts.netloc, proxies):
+    if proxy_bypass_environment(parts.netloc.rpartition("@")[2], proxies):
         return "", ""
     for kind in (parts.scheme, "all"):
         if proxy := proxies.get(kind, ""):

@@ -19,8 +19,8 @@ _OWN_NAME = "mcpchat"  # the folder of each kind that has all other folders of o
 def ensure_private_directory(path: Path) -> None:
     """Create the folder if it is missing, and close it to other users; they cannot change our folders above.
 
-    Raises StoreError if it cannot be created, is not a folder or belongs to another user, or if it is missing and
-    others can change the folder in which it would be made.
+    Raises StoreError if it cannot be created, is not a folder or belongs to another user, or if others can change the
+    folder in which it is.
     """
     try:
         missing, parent = [], path.absolute()
@@ -38,6 +38,8 @@ def ensure_private_directory(path: Path) -> None:
             info = directory.lstat()
             if os.name == "posix" and stat.S_ISDIR(info.st_mode) and _is_owned(info) and info.st_mode & 0o022:
                 directory.chmod(stat.S_IMODE(info.st_mode) & ~0o022)
+        if not missing:
+            _require_safe_parent((path.absolute(), *_own_parents(path.absolute()))[-1].parent)
     except OSError as error:
         raise StoreError(f"cannot create {path}: {error.strerror}") from error
 
@@ -154,19 +156,21 @@ def open_to_append(path: Path) -> int:
 def writable_by_others(path: Path) -> tuple[str, str]:
     """Who else can change or replace the file, and the command that fixes it; both empty if no other user can.
 
-    Checks each parent folder and the targets of links, as ssh does for its keys. Raises OSError if one of them cannot
-    be examined.
+    Checks each parent folder and the targets of links, as ssh does for its keys; the file itself may be missing. Raises
+    OSError if one of them cannot be examined.
     """
     if os.name != "posix":
         return "", ""
     absolute = path.absolute()
-    if not stat.S_ISREG(path.stat().st_mode):
+    if path.exists() and not stat.S_ISREG(path.stat().st_mode):
         return "", ""  # /dev/null, or a pipe from the shell
     return _find_writer(absolute)
 
 
 def _find_writer(absolute: Path) -> tuple[str, str]:
     for candidate in dict.fromkeys((absolute, *absolute.parents, absolute.resolve(), *absolute.resolve().parents)):
+        if not os.path.lexists(candidate):
+            continue
         info = candidate.lstat()
         if info.st_uid not in {os.geteuid(), 0}:
             return f"{candidate} belongs to another user", f"sudo chown {os.geteuid()} {candidate}"

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from typing import Literal, TypeVar
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, unquote
 
 import msgspec
 
@@ -15,6 +15,7 @@ from mcpchat.util.structures import map_strings
 
 _T = TypeVar("_T")
 _MIN_LENGTH = 8  # characters; shorter secrets would redact ordinary words
+_PASSWORD = re.compile(r"://[^/\s:@]*:([^/\s@]+)@")  # of an address
 _MAX_PENDING = 10_000  # characters held back until the end of a possible secret is known
 REDACTED = "[secret]"
 
@@ -102,7 +103,9 @@ class SecretRegistry:
         return max(map(len, self.forms), default=0)
 
     def add(self, *values: str | None) -> None:
-        for value in values:
+        """Add secrets; those that are too short are left out. Of an address, its password is a secret by itself too."""
+        passwords = (unquote(match[1]) for value in values for match in _PASSWORD.finditer(value or ""))
+        for value in (*values, *passwords):
             if value and len(value) >= _MIN_LENGTH and value not in self.forms:
                 raw = value.encode(errors="replace")  # a variable may have bytes that are no UTF-8
                 text = raw.decode()

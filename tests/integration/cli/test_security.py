@@ -256,6 +256,20 @@ def test_a_secret_does_not_reach_the_model_output_or_files(server: ScriptedServe
     ]
 
 
+def test_the_secret_of_a_server_that_does_not_start_is_redacted(server: ScriptedServer) -> None:
+    secret = "pa55word-of-ours"
+    server.configure(
+        f'trust = true\n[servers.other]\ncommand = "{sys.executable}"\nargs = ["{QUIRKY}"]\n'
+        'env = { PASSWORD = "env:PW" }\n'
+    )
+    server.set_script(results={"say": f"it is {secret}"})
+    for _ in range(2):  # the second run has the other server's tools from the cache, and does not start it
+        server.fake_openai.replies = [tool_call("box__say", "{}"), text(f"It is {secret}")]
+        completed = server.run("ask", "go", PW=secret)
+        assert completed.stdout == "It is [secret]\n"
+    assert secret not in json.dumps(server.fake_openai.requests)
+
+
 def test_a_path_or_url_from_a_reference_is_not_redacted(server: ScriptedServer) -> None:
     home_folder = os.environ["HOME"]
     server.configure('trust = true\nenv = { NOTES = "env:HOME", KEYCLOAK_URL = "http://localhost:8080" }')
@@ -414,10 +428,16 @@ def test_a_config_writable_by_others_is_not_read(server: ScriptedServer) -> None
     config.chmod(0o666)
     completed = server.run("tools")
     assert completed.returncode == 2
-    assert f"{config} is not read: every user can write to {config}" in completed.stderr
+    assert f"{config} is not used: every user can write to {config}" in completed.stderr
     config.chmod(0o600)
     server.folder.chmod(0o777)
     assert server.run("tools").returncode == 2
+    before = config.read_bytes()
+    for name in ("c.toml", "new.toml"):
+        added = server.run("servers", "add", "x", "--builtin", "calculator", "--config", str(server.folder / name))
+        assert (added.returncode, f"every user can write to {server.folder}" in added.stderr) == (2, True)
+    assert server.run("config", "init", "--config", str(server.folder / "new.toml")).returncode == 2
+    assert (config.read_bytes(), (server.folder / "new.toml").exists()) == (before, False)
     server.folder.chmod(0o700)
     assert server.run("tools").returncode == 0
     assert server.run("tools", "--config", "/dev/null").returncode == 0

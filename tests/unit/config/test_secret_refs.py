@@ -7,7 +7,7 @@ import pytest
 from keyring.errors import InitError, KeyringError, KeyringLocked, NoKeyringError
 
 from mcpchat.config import secret_refs
-from mcpchat.config.secret_refs import resolve_header, resolve_headers, resolve_secret, resolve_secrets
+from mcpchat.config.secret_refs import check_encrypted, resolve_header, resolve_headers, resolve_secret, resolve_secrets
 from mcpchat.errors import ConfigError
 from tests.support.keyring import Keyring
 
@@ -139,3 +139,12 @@ async def test_a_secret_is_sent_with_encryption_or_within_this_machine(url: str)
 async def test_a_header_without_a_secret_is_sent_anywhere() -> None:
     harmless = {"Accept": "x", "X-Trace": "abc", "Idempotency-Key": "abc123", "X-Auth-User": "ann", "X-Note": "token"}
     assert await headers_for("http://10.0.0.5/", **harmless) == harmless
+
+
+async def test_a_secret_is_not_sent_to_a_proxy_in_clear(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://proxy.example:3128")
+    monkeypatch.setenv("no_proxy", "")
+    check_encrypted("http://127.0.0.1:8000", allow_http=False, config_key="servers.a.url")
+    check_encrypted("https://mcp.example.com", allow_http=False, config_key="servers.a.url")
+    with pytest.raises(ConfigError, match=r"would be sent without encryption to the proxy of http_proxy"):
+        check_encrypted("http://127.0.0.2/", allow_http=False, config_key="servers.a.url")

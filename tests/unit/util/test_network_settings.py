@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from mcpchat.errors import ConfigError
+from mcpchat.util.connection_problems import find_proxy
 from mcpchat.util.network_settings import check_network_variables
 
 
@@ -23,7 +24,20 @@ from mcpchat.util.network_settings import check_network_variables
 def test_proxies_become_usable(name: str, value: str, expected: str) -> None:
     environ = {name: value}
     check_network_variables(environ)
-    assert environ == {name: expected}
+    assert environ[name] == expected
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:80/x", "http://[::1]:9/", "http://u:p@localhost:3/"])
+@pytest.mark.parametrize("no_proxy", [{}, {"no_proxy": "a.example, b.example"}, {"NO_PROXY": "a.example"}])
+def test_what_is_sent_to_this_machine_goes_through_no_proxy(
+    url: str, no_proxy: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"http_proxy": "http://proxy.example:3128", **no_proxy}.items():
+        monkeypatch.setenv(name, value)
+    check_network_variables()
+    assert find_proxy(url) == ("", "")
+    assert find_proxy("http://c.example") == ("http://proxy.example:3128", "http_proxy")
+    assert bool(find_proxy("http://a.example")[0]) is not bool(no_proxy)
 
 
 @pytest.mark.parametrize("value", ["gopher://host:1", "socks4://host:1", "http://", "http://host:port", "://x"])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from mcpchat.batch.results_file import open_file_results
 from mcpchat.errors import UsageError
 from mcpchat.util.output_files import write_file
 
@@ -33,3 +34,53 @@ def test_a_terminal_gets_safe_text_and_no_bytes() -> None:
     finally:
         os.close(main)
         os.close(terminal)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there are no named pipes")
+def test_a_named_pipe_needs_a_reader(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(UsageError, match="no program reads from it"):
+        write_file(pipe, ["one"])
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_file(pipe, ["one", b"two"])
+        assert os.read(reader, 100) == b"onetwo"
+    finally:
+        os.close(reader)
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="needs another user")
+@pytest.mark.parametrize("place", ["link", "through/file", "theirs", "inner/link", "pipe"])
+def test_no_other_user_decides_what_is_written(tmp_path: Path, place: str) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/file").write_text("mine")
+    (tmp_path / "theirs").write_text("theirs")
+    (tmp_path / "inner").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("mine/file")
+    (tmp_path / "through").symlink_to("mine")
+    (tmp_path / "inner/link").symlink_to("../link")  # ours, but it leads to theirs
+    for name in ("link", "through", "theirs", "pipe"):
+        os.chown(tmp_path / name, 12345, 12345, follow_symlinks=False)
+    with pytest.raises(UsageError, match=r"is a (link|file) of another user"):
+        write_file(tmp_path / place, ["new"])
+    with (
+        pytest.raises(UsageError, match=r"is a (link|file) of another user"),
+        open_file_results(tmp_path / place, lambda line: None, ordered=True, resume=False, retry_failed=False),
+    ):
+        pass
+    assert [(tmp_path / name).read_text() for name in ("mine/file", "theirs")] == ["mine", "theirs"]
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="needs another user")
+def test_no_other_user_decides_where_a_batch_keeps_its_results(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / "out.part").symlink_to("mine")
+    os.chown(tmp_path / "out.part", 12345, 12345, follow_symlinks=False)
+    with (
+        pytest.raises(UsageError, match=r"out\.part is a link of another user"),
+        open_file_results(tmp_path / "out", lambda line: None, ordered=True, resume=True, retry_failed=False),
+    ):
+        pass
+    assert (tmp_path / "mine").read_text() == "mine"

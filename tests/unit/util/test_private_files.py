@@ -26,8 +26,11 @@ def test_our_folders_that_others_can_write_to_are_closed(tmp_path: Path) -> None
     inner.mkdir(parents=True)
     for path in (inner, *inner.parents[:3]):
         path.chmod(0o777)
+    with pytest.raises(StoreError, match=f"nothing is stored below .*: every user can write to {tmp_path / 'share'}"):
+        ensure_private_directory(inner)
+    (tmp_path / "share").chmod(0o755)
     ensure_private_directory(inner)
-    assert [mode(path) for path in (inner, *inner.parents[:3])] == [0o700, 0o755, 0o755, 0o777]  # share is not ours
+    assert [mode(path) for path in (inner, *inner.parents[:3])] == [0o700, 0o755, 0o755, 0o755]
 
 
 @pytest.mark.parametrize(("others", "problem"), [(0o777, "every user can write to"), (0o770, "its group can write to")])
@@ -71,6 +74,17 @@ def test_nothing_is_made_in_a_folder_of_another_user(tmp_path: Path) -> None:
     os.chown(tmp_path / "link", 12345, 12345, follow_symlinks=False)
     with pytest.raises(StoreError, match="belongs to another user"):
         ensure_private_directory(tmp_path / "link/mcpchat")
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="needs another user")
+def test_a_folder_of_ours_below_one_of_another_user_is_not_used(tmp_path: Path) -> None:
+    for name in ("theirs/mcpchat", "theirs/share/mcpchat/pins"):
+        (tmp_path / name).mkdir(parents=True)
+        ensure_private_directory(tmp_path / name)
+    os.chown(tmp_path / "theirs", 12345, 12345)
+    for name in ("theirs/mcpchat", "theirs/share/mcpchat/pins"):
+        with pytest.raises(StoreError, match="belongs to another user"):
+            ensure_private_directory(tmp_path / name)
 
 
 def test_a_link_or_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:

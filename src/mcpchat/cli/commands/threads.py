@@ -14,6 +14,7 @@ from mcpchat.cli.lazy_group import CommandGroup
 from mcpchat.cli.options import DeleteOption, TextOrJson, choice, config_file, with_options
 from mcpchat.cli.output import is_terminal, print_table, require_confirmation
 from mcpchat.cli.runtime import build_context, run_async
+from mcpchat.config.known_secrets import is_harmless
 from mcpchat.config.run import RunContext
 from mcpchat.config.validation import SECRET_NAME
 from mcpchat.core.protocols import ThreadStore
@@ -57,7 +58,8 @@ def thread_filter(
 @asynccontextmanager
 async def _open_store(context: RunContext) -> AsyncIterator[ThreadStore]:
     # No command here needs a secret, but one may be in what the user types, or may have been saved by mistake.
-    context.secrets.add(*(value for name, value in context.environ.items() if SECRET_NAME.search(name)))
+    variables = context.environ.items()
+    context.secrets.add(*(value for name, value in variables if SECRET_NAME.search(name) and not is_harmless(value)))
     store = await resume.open_store(context, _warn)
     try:
         yield store

@@ -3,25 +3,26 @@
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from fnmatch import fnmatchcase, translate
 from typing import Any
 
 from msgspec import Struct
 
-from mcpchat.core.text_forms import (
-    command_pieces,
-    decoded_forms,
+from mcpchat.core.destinations import (
     destinations,
-    find_joined_addresses,
-    find_recipients,
-    fold_name,
     is_destination,
+    is_url,
     leaves_folder,
     list_pieces,
-    restricted_forms,
     url_pieces,
+    without_others,
     words,
 )
+from mcpchat.core.mail_addresses import find_joined_addresses, find_recipients, lower_domains
+from mcpchat.core.restricted_forms import restricted_forms
+from mcpchat.core.shell_commands import command_pieces, runs_more
+from mcpchat.core.text_forms import decoded_forms, fold_name
 
 _MAX_VALUE_LENGTH = 100_000  # characters: longer values are not searched
 _MAX_REPEATS = 10_000  # of a regular expression: more of them take too much memory
@@ -31,6 +32,9 @@ _CONDITION_SEPARATOR = re.compile(r",\s*(?=[\w.-]+\s*~?=|only\s*(?:,|$))")
 _CONDITION = re.compile(r"(?P<argument>[\w.-]+)\s*(?P<kind>~?=)\s*(?P<pattern>.*)", re.DOTALL)
 _NO_TEXT = re.compile(r"\{\d*,\d*\}|\[\^[^\]]*\]")  # in a regular expression: repetitions, and what is excluded
 _ONLY = "only"
+_LIST_END = re.compile(r"[\s,;]+\Z")
+_MAX_DESTINATIONS = 100  # in a value that a regular expression allows
+_Path = tuple[str, ...]  # the names of an argument and of what is in it
 
 
 class Condition(Struct, frozen=True, kw_only=True):
@@ -69,26 +73,51 @@ class Condition(Struct, frozen=True, kw_only=True):
             return self.pattern == "*" or not leaves_folder(text)
         if len(text) > _MAX_VALUE_LENGTH:
             return False
+        if "@" in self.pattern:
+            text = _LIST_END.sub("", text)
+            text = lower_domains(text) if lower_domains(self.pattern) == self.pattern else text
         return all(self._covers_form(form) for form in decoded_forms(text))
 
     def _covers_form(self, text: str) -> bool:
         if leaves_folder(text) or not self._matches_whole(self.pattern, text):
+            return False
+        as_url = is_url(text) and "/" in self.pattern
+        if as_url and runs_more(text):
             return False
         commands, words_of_pattern, items = [self.pattern], [self.pattern], [self.pattern]
         if not self.regex:
             commands += command_pieces(self.pattern)
             words_of_pattern += words(self.pattern)
             items += [*self.pattern.split(","), *words_of_pattern]
+        else:
+            words_of_pattern += _regex_words(self.pattern)
         # A comma in the value is part of the text then.
         is_text = self.regex and re.search(r"\s|,|\\s", _NO_TEXT.sub("", self.pattern)) is not None
         return (
-            all(self._matches_any(commands, piece) for piece in command_pieces(text))
+            all(self._matches_any(commands, piece) for piece in command_pieces(text, as_url=as_url))
             and all(
                 self._matches_any(items, piece) for piece in list_pieces(text) if not is_text or is_destination(piece)
             )
             and all(self._matches_any(words_of_pattern, piece) for piece in url_pieces(text))
             and all(self._matches_any(items, address) for address in self._find_addresses(text))
-            and all(self._matches_any(words_of_pattern, piece.strip(",;")) for piece in destinations(text))
+            and self._covers_destinations(words_of_pattern, text)
+        )
+
+    def _covers_destinations(self, words_of_pattern: list[str], text: str) -> bool:
+        """Whether each path, URL and address in the text matches a word of the pattern.
+
+        One of a regular expression's text also matches if the text with it alone does.
+        """
+        found = dict.fromkeys(destinations(text))
+        return all(
+            self._matches_any(words_of_pattern, word.strip(",;"))
+            or (
+                self.regex
+                and len(found) <= _MAX_DESTINATIONS
+                and " " in text
+                and self._matches_whole(self.pattern, without_others(text, word))
+            )
+            for word in found
         )
 
     def _find_addresses(self, text: str) -> list[str]:
@@ -96,6 +125,9 @@ class Condition(Struct, frozen=True, kw_only=True):
         return find_joined_addresses(text) if "@" in self.pattern and text.count("@") > 1 else []
 
     def _matches_any(self, patterns: list[str], text: str) -> bool:
+        """Whether one of the patterns matches; for an address, one that is about addresses if the condition is."""
+        if "@" in text and "@" in self.pattern:
+            patterns = [pattern for pattern in patterns if "@" in pattern]
         return any(self._matches_whole(pattern.strip(), text) for pattern in patterns)
 
     def _matches_whole(self, pattern: str, text: str) -> bool:
@@ -112,6 +144,19 @@ class Condition(Struct, frozen=True, kw_only=True):
             )
         glob = re.compile(translate(self.pattern), re.IGNORECASE)
         return any(glob.match(form) for form in restricted_forms(text))
+
+
+def _regex_words(pattern: str) -> list[str]:
+    """The parts of a regular expression between blanks; none if a blank is within a group or a set."""
+    import regex
+
+    parts = pattern.split(" ")
+    try:
+        for part in parts:
+            regex.compile(part)
+    except regex.error:
+        return []
+    return [part for part in parts if part]
 
 
 def _regex_matches(pattern: str, text: str, *, full_match: bool) -> bool | None:
@@ -183,13 +228,13 @@ class Pattern(Struct, frozen=True, kw_only=True):
         return all(any(condition.covers(address) for condition in address_conditions) for address in addresses)
 
 
-def _leaves(value: object, path: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the dotted path and the text of each scalar inside the value; nothing for null and empty texts."""
+def _leaves(value: object, path: _Path = ()) -> Iterator[tuple[_Path, str]]:
+    """Yield the path and the text of each scalar inside the value; nothing for null and empty texts."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
             if "@" in str(name):  # a table of addresses
-                yield path, str(name)
-            yield from _leaves(inner, f"{path}.{name}" if path else str(name))
+                yield path or ("",), str(name)
+            yield from _leaves(inner, (*path, str(name)))
     elif isinstance(value, list | tuple):
         for inner in value:
             yield from _leaves(inner, path)
@@ -197,8 +242,8 @@ def _leaves(value: object, path: str = "") -> Iterator[tuple[str, str]]:
         yield path, value if isinstance(value, str) else json.dumps(value)
 
 
-def _is_within(path: str, names: set[str]) -> bool:
-    return any(path == name or path.startswith(f"{name}.") for name in names)
+def _is_within(path: _Path, names: set[str]) -> bool:
+    return any(".".join(path[:count]) in names for count in range(1, len(path) + 1))
 
 
 def glob_matches(glob: str, qualified_name: str) -> bool:
@@ -248,8 +293,11 @@ def _values_at(value: object, path: str, *, exact: bool = True, in_list: bool = 
     """The values under a name or a path of names, also inside lists. Names that contain dots are tried, too.
 
     If ``exact``, a name that another one could be taken for ("path" beside "Path") counts as missing; else the values
-    of all such names are found.
+    of all such names are found, also in a text that is JSON.
     """
+    if not exact and isinstance(value, str) and value.lstrip()[:1] in ("{", "[") and len(value) <= _MAX_VALUE_LENGTH:
+        with suppress(ValueError, RecursionError):
+            value = json.loads(value)
     if isinstance(value, list):
         for inner in value:
             yield from _values_at(inner, path, exact=exact, in_list=True)

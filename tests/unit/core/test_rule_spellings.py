@@ -195,10 +195,86 @@ def test_only_does_not_weaken_a_restricting_rule() -> None:
         ("to=ann@example.com, bob@example.com", {"to": "ann@example.com, bob@example.com"}, True),
         ("to=Ann <*@example.com>", {"to": "Ann <ann@example.com>"}, True),
         ("to=Ann <*@example.com>", {"to": f"Ann <{THIEF}> <x@example.com>"}, False),
+        ("to=* <*@example.com>", {"to": f"{THIEF} <x@example.com>"}, False),
+        ("to=* <*@example.com>", {"to": "Ann Miller <x@example.com>"}, True),
+        (r"to~=.* <.*@example\.com>", {"to": f"{THIEF} <x@example.com>"}, False),
     ],
 )
 def test_an_allowing_rule_holds_for_each_piece(rule: str, arguments: dict[str, Any], allowed: bool) -> None:
     assert allows(rule, **arguments) == allowed
+
+
+@pytest.mark.parametrize(
+    ("rule", "value"),
+    [
+        *(
+            ("x=git *", f"git log{rest}")
+            for rest in (
+                " \\<& rm x", " &>1 rm x", " =(rm x)", " (rm x)", " *(e:'rm x':)", ">=x", ">1x", "\\\n>x", " 2>&1;rm x", " 2>&1 & rm x",
+            )
+        ),
+        *(
+            ("x=git*", f"git://a{rest}")
+            for rest in (";rm${IFS}x", "`reboot`", "|rm", "&rm", "$(reboot)", ">x")
+        ),
+        *(
+            ("x=https://api.example.com/*", f"https://api.example.com/{rest}")
+            for rest in ("a&https://evil.org/x", "a&//evil.org/x", "$(reboot)", "${IFS}", "`reboot`", "$'a'", "a\nb")
+        ),
+        *(
+            ("x=cat /tmp/*", f"cat /tmp/{rest}")
+            for rest in (
+                ".\\./etc/passwd", "$x../etc/passwd", "${x}../etc/passwd", ".''./etc/passwd", '"."./etc', ".{.,}/etc/passwd",
+                "{.,}./etc/passwd", ".*/etc/passwd", ".?/etc/passwd", ".[.]/etc", "$'\\x2e\\x2e'/etc", "${x:-..}/etc", "@(..)/etc",
+                "a ..", "a .", "a $HOME", "a ${HOME}", "a $(x)", "a *", "a ~root", "a .?", "a .env/x",
+            )
+        ),
+        *(("x~=cat /tmp/.*", f"cat /tmp/a {rest}") for rest in ("/etc/passwd", "~root", "$HOME", "/tmp/b /etc/x", "x/y")),
+        ("x~=rm (-rf )?/tmp/.*", "rm -rf /tmp/a b/c"),
+    ],
+)  # fmt: skip
+def test_an_allowing_rule_lets_nothing_else_run_or_be_reached(rule: str, value: str) -> None:
+    assert not allows(rule, x=value)
+
+
+@pytest.mark.parametrize(
+    ("rule", "value"),
+    [
+        ("x=git *", "git log 2>&1"), ("x=git *", "git diff HEAD~2..HEAD -- src/a.py"), ("x=git *", "git log $HOME *.py"),
+        ("x=git *", "git diff HEAD^..HEAD"), ("x=cat /tmp/*", "cat /tmp/a /tmp/b"), ("x=cat /tmp/*", "cat /tmp/..a/b"),
+        ("x=SELECT *", "SELECT count(*) FROM t WHERE a > 5"), ("x=SELECT *", "SELECT * FROM t WHERE a >= 5.5"),
+        ("x=https://api.example.com/*", "https://api.example.com/a;v=1?b=c&d=e|f"), ("x=*.example.com/*", "https://a.example.com/?b&c"),
+        ("x~=git (status|diff)( .*)?", "git diff src/main.py"), ("x~=git (status|diff)( .*)?", "git diff src/a.py src/b.py"),
+        ("x~=git \\w+ .*", "git log /tmp/a"), ("x~=cat /tmp/\\w+ /var/\\w+", "cat /tmp/a /var/b"),
+        ("x=Report*", "Report: does it work?"), ("x=Report*", "Report... to be continued"),
+        ("to=*@example.com", "ann@EXAMPLE.com"), ("to=*@example.com", "ann@example.com, "), ("to=*@example.com", "a@example.com,b@example.com;"),
+    ],
+)  # fmt: skip
+def test_an_allowing_rule_asks_about_nothing_that_it_means(rule: str, value: str) -> None:
+    assert allows(rule, **{rule.partition("=")[0].rstrip("~"): value})
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"reply_to": "me@x.org\r\nBcc: x@evil.org"}, {"from": "Me <me@x.org>\nbcc: x@evil.org"}, {"to.bcc": "x@evil.org"},
+        {"in_reply_to": "a\nTo: x@evil.org"}, {"user_bcc_email": "x@evil.org"}, {"x.to.cc": ["x@evil.org"]}, {"email": "x@evil.org"},
+    ],
+)  # fmt: skip
+def test_a_copy_beside_a_sender_or_within_a_name_is_found(other: dict[str, Any]) -> None:
+    assert not allows("to=*@example.com", to=FRIEND, **other)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"in_reply_to": "<CAF+x@mail.other.org>"}, {"references": ["<a@x.org>", "<b@y.org>"]}, {"message_id": "<a@x.org>"},
+        {"user_google_email": "me@other.org"}, {"account_email": "me@other.org"}, {"package": "@types/node@20.1"},
+        {"package": "node@20.1.0-beta.1"}, {"attachments": ["/home/me/a@b.pdf", "~/x/me@home.txt", "./a@b.txt"]},
+    ],
+)  # fmt: skip
+def test_what_names_no_recipient_does_not_count(other: dict[str, Any]) -> None:
+    assert allows("to=*@example.com", to=FRIEND, **other)
 
 
 # --- rules that restrict ----------------------------------------------------------------------------------------------
@@ -245,6 +321,57 @@ def test_a_restricting_rule_finds_words_and_international_hosts() -> None:
 )  # fmt: skip
 def test_a_restricting_rule_finds_a_command_at_any_place(command: Any) -> None:
     assert restricts("command=rm *", command=command)
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["r\\\nm x", "rm${IFS}x", "rm$IFS$9x", "{rm,x}", "env -i rm x", "timeout 5 rm x", "eval rm x", "eval 'rm x'", "sudo rm x", "sudo -u bob rm x",
+     ["sudo", "rm", "x"], "/usr/bin/env rm x", "/usr/bin/env -S A=1 rm x", "r$@m x", "r${@}m x", "find . -exec rm {} +", "nohup nice -n 5 rm x &",
+     "xargs -0 rm -f", "sh -ec 'rm x'", "A=1 B+=2 rm x", "while true; do rm x; done", "flock /tmp/l rm x", "a=$(rm x)", "true & rm x",
+     "fish -c '(rm x)'", "bash <<< 'rm x'"],
+)  # fmt: skip
+def test_a_restricting_rule_finds_a_command_that_another_runs(command: Any) -> None:
+    assert restricts("command=rm *", command=command)
+
+
+@pytest.mark.parametrize("command", ["git commit -m 'rm x'", "echo rm x", "arm x", "ls rm", "git rm x"])
+def test_a_restricting_rule_finds_no_command_that_is_a_word_of_another(command: str) -> None:
+    assert not restricts("command=rm *", command=command)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/proc/self//root/etc/passwd", "/proc/self/cwd/../../etc/passwd", "/dev/fd/../root/etc/passwd", "/var/run/../etc/passwd",
+     "/proc/self/./root/etc/passwd", "/proc/thread-self/root/etc/passwd", "$HOME/../etc/passwd", "~root/../etc/passwd", "$x/etc/passwd",
+     "${x}/etc/passwd", "~/../../etc/passwd", "/proc/1/fd/3/../../etc/passwd", "/proc/self/fd/../root/etc/passwd"],
+)  # fmt: skip
+def test_a_restricting_rule_finds_a_path_behind_links_and_variables(path: str) -> None:
+    assert restricts("path=/etc/*", path=path)
+
+
+@pytest.mark.parametrize(
+    "path", ["~/etc/notes.txt", "app/[id]/etc/x", "./etc/x", "a/etc/x", "$HOME/etc/x", "/home/etc/x"]
+)
+def test_a_restricting_rule_leaves_other_paths_alone(path: str) -> None:
+    assert not restricts("path=/etc/*", path=path)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://2130706433/admin", "http://0x7f000001/admin", "http://0177.0.0.1/admin", "http://127.1/admin", "http://[::ffff:127.0.0.1]/admin",
+     "http://[::ffff:7f00:1]:80/admin", "http://127.0.0.1:080/admin", "http://127.0.0.1:/admin", "http://127.0.0.1//admin",
+     "http://127.0.0.1/./admin", "http://127.0.0.1/x/../admin", "http://0x7f.1:80/x/..//admin?a=b", "http://127.0.0.1.:80/admin",
+     "http://127.0.0.1/%61dmin", "http://me@0:pw@127.1/admin", "HTTP:\\\\127.1\\admin"],
+)  # fmt: skip
+def test_a_restricting_rule_finds_a_url_in_any_spelling(url: str) -> None:
+    assert restricts("url=http://127.0.0.1/admin*", url=url)
+
+
+def test_a_restricting_rule_reads_an_argument_that_is_json() -> None:
+    assert restricts("message.to=*@evil.org", message='{"to": ["x@evil.org"]}')
+    assert restricts("message.to=*@evil.org", message='[{"TO": "x@evil.org"}]')
+    assert not restricts("message.to=*@evil.org", message='{"from": "x@evil.org"}')
+    assert not restricts("message.to=*@evil.org", message="[" * 90_000)
 
 
 @pytest.mark.no_cover

@@ -36,6 +36,15 @@ TEXTS = {
     "spaces": "access_token  ",
     "blanks": " ",
     "blank lines": "\n",
+    "digits of bytes": "5a 42 ",
+    "arrays of bytes": "0x5a, ",
+    "lines of base64": "aB3+aB3+\n",
+    "escapes in escapes": "\\\\\\u005a%2525",
+    "overstrikes": "a\b",
+    "open links of a terminal": "\x1b]8;;",
+    "variables and braces": "$a${IFS}{a,",
+    "wrapped commands": "sudo env ",
+    "URLs": "http://0x7f.1//a/../",
     "reasoning tags": "<think>a </thin",
     "open links": "[a](",
     "open images": "![",
@@ -49,11 +58,24 @@ TEXTS = {
 SIZES = (20_000, 200_000)  # characters
 
 
-def stream(text: str) -> None:
-    redactor = StreamRedactor(SecretRegistry())
+def stream(text: str, secrets: SecretRegistry | None = None) -> None:
+    redactor = StreamRedactor(secrets or SecretRegistry())
     for start in range(0, len(text), 8):
         redactor.feed(text[start : start + 8])
     redactor.flush()
+
+
+def known_secrets() -> SecretRegistry:
+    secrets = SecretRegistry()
+    secrets.add("the-first-secret-12", 'pa/ss+"w\u00f6rd"-1234', "https://me:zA5b-zA5b@db.example.com")
+    return secrets
+
+
+KNOWN = known_secrets()
+
+
+def stream_known(text: str) -> None:
+    stream(text, KNOWN)
 
 
 def split_reasoning(text: str) -> None:
@@ -78,8 +100,8 @@ def render(text: str) -> None:
 
 
 TASKS: dict[str, Callable[[str], object]] = {
-    "redact": SecretRegistry().redact_log, "stream": stream, "sanitize": sanitize,
-    "judge": judge, "render": render, "reasoning": split_reasoning,
+    "redact": SecretRegistry().redact_log, "stream": stream, "known": KNOWN.redact, "stream known": stream_known,
+    "sanitize": sanitize, "judge": judge, "render": render, "reasoning": split_reasoning,
 }  # fmt: skip
 
 

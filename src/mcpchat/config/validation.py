@@ -17,7 +17,7 @@ from mcpchat.config.builtin_servers import BUILTIN_SERVERS, BuiltinServer
 from mcpchat.core.patterns import parse_pattern
 from mcpchat.core.tools import OWN_SERVER
 from mcpchat.util.dates import parse_duration
-from mcpchat.util.redaction import TOKEN_PATTERN
+from mcpchat.util.secret_formats import find_tokens
 from mcpchat.util.text import suggest
 from mcpchat.util.urls import find_url_problem
 
@@ -259,7 +259,7 @@ _MIN_SECRET = 6  # characters
 def _secrets_in_arguments(path: tuple[str, ...], server: Mapping[str, Any]) -> Iterator[Problem]:
     args = server.get("args")
     for arg in args if isinstance(args, list) else ():
-        if isinstance(arg, str) and (TOKEN_PATTERN.search(arg) or _LOOKS_SECRET.search(arg)):
+        if isinstance(arg, str) and (find_tokens(arg) or _LOOKS_SECRET.search(arg)):
             message = "secrets are not allowed in args, where every user of the machine can read them: use env"
             yield (*path, "args"), message
             return
@@ -281,7 +281,7 @@ def has_literal_secret(url: str) -> bool:
     if any(not REFERENCE.fullmatch(match["value"]) for match in _SECRET_QUERY.finditer(url)):
         return True
     rest = _REFERENCE_QUERY.sub("", url)
-    return _LOOKS_SECRET.search(rest) is not None or TOKEN_PATTERN.search(rest) is not None
+    return _LOOKS_SECRET.search(rest) is not None or bool(find_tokens(rest))
 
 
 def is_secret_header(name: str, value: str) -> bool:
@@ -289,7 +289,8 @@ def is_secret_header(name: str, value: str) -> bool:
     return (
         _SECRET_HEADER.fullmatch(name) is not None
         or REFERENCE.fullmatch(value.removeprefix("Bearer ")) is not None
-        or any(pattern.search(value) for pattern in (_CREDENTIALS, _LOOKS_SECRET, TOKEN_PATTERN))
+        or any(pattern.search(value) for pattern in (_CREDENTIALS, _LOOKS_SECRET))
+        or bool(find_tokens(value))
     )
 
 
@@ -314,7 +315,7 @@ def _is_literal_secret(table: str, key: str, value: str) -> bool:
     text = value.removeprefix("Bearer ")
     if not text or REFERENCE.fullmatch(text):
         return False
-    if TOKEN_PATTERN.search(value) or _LOOKS_SECRET.search(value):
+    if find_tokens(value) or _LOOKS_SECRET.search(value):
         return True
     if table == "headers":
         return len(text) >= _MIN_SECRET and is_secret_header(key, value)

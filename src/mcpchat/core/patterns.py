@@ -2,6 +2,7 @@
 
 import json
 import re
+import string
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from fnmatch import fnmatchcase, translate
@@ -32,7 +33,7 @@ _CONDITION_SEPARATOR = re.compile(r",\s*(?=[\w.-]+\s*~?=|only\s*(?:,|$))")
 _CONDITION = re.compile(r"(?P<argument>[\w.-]+)\s*(?P<kind>~?=)\s*(?P<pattern>.*)", re.DOTALL)
 _NO_TEXT = re.compile(r"\{\d*,\d*\}|\[\^[^\]]*\]")  # in a regular expression: repetitions, and what is excluded
 _ONLY = "only"
-_LIST_END = re.compile(r"[\s,;]+\Z")
+_LIST_END = f"{string.whitespace},;"
 _MAX_DESTINATIONS = 100  # in a value that a regular expression allows
 _Path = tuple[str, ...]  # the names of an argument and of what is in it
 
@@ -74,7 +75,7 @@ class Condition(Struct, frozen=True, kw_only=True):
         if len(text) > _MAX_VALUE_LENGTH:
             return False
         if "@" in self.pattern:
-            text = _LIST_END.sub("", text)
+            text = text.rstrip(_LIST_END)
             text = lower_domains(text) if lower_domains(self.pattern) == self.pattern else text
         return all(self._covers_form(form) for form in decoded_forms(text))
 

@@ -4,6 +4,7 @@ import base64
 import html
 import itertools
 import json
+import textwrap
 from urllib.parse import quote
 
 import pytest
@@ -23,7 +24,7 @@ TOKENS = [
     "GOCSPX-abcdefghijkl",
     "ghp_abcdefghijklmnopqrstuvwxyz0123456789",
     "github_pat_11ABCDEFG0abcdefghij_klmnop",
-    "glpat-abcdefghijklmnopqrst",
+    "glpat-abcdefghijklmnopq1st",
     "xoxb-1234567890-abcdefghij",
     "AIzaSyA1234567890abcdefghijklmnopqrstuv",
     "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl",
@@ -81,6 +82,29 @@ ENCODINGS = {
     "HTML": html.escape,
     "base64 of UTF-16": lambda text: base64.b64encode(f"a{text}b".encode("utf-16-le")).decode(),
     "percent encoding within JSON": lambda text: json.dumps(quote(text))[1:-1],
+}
+ENCODINGS |= {
+    "base64 in lines": lambda text: "\n".join(textwrap.wrap(base64.b64encode(f"user:{text}".encode()).decode(), 8)),
+    "base64 in lines of JSON": lambda text: json.dumps(
+        "\n".join(textwrap.wrap(base64.b64encode(text.encode()).decode(), 7))
+    )[1:-1],
+    "hex in pairs of bytes": lambda text: text.encode().hex(" ", 2),
+    "hex in lines": lambda text: "\n".join(textwrap.wrap(text.encode().hex(" "), 12)),
+    "an array of bytes": lambda text: "{" + ", ".join(f"0x{byte:02X}" for byte in text.encode()) + "}",
+    "hex of UTF-16": lambda text: text.encode("utf-16-be").hex(),
+    "octal escapes": lambda text: "".join(f"\\{byte:03o}" for byte in text.encode()),
+    "braced escapes": lambda text: _escape_all(text, "\\u{{{:x}}}"),
+    "doubled escapes": lambda text: _escape_all(text, "\\\\u{:04x}"),
+    "JSON within JSON": lambda text: json.dumps(json.dumps(text))[3:-3],
+    "JSON within JSON within JSON": lambda text: json.dumps(json.dumps(json.dumps(text)))[7:-7],
+    "percent encoding, twice": lambda text: quote(quote(text, safe=""), safe=""),
+    "a colour for each letter": lambda text: "\x1b[1m".join(text),
+    "another character set": lambda text: "\x1b(B".join(text),
+    "a link in it": lambda text: f"{text[:4]}\x1b]8;;http://x.example\x1b\\{text[4:]}",
+    "a hidden cursor": lambda text: "\x1b[?25l".join((text[:4], text[4:])),
+    "8-bit controls": lambda text: "\x9b31m".join((text[:4], text[4:])),
+    "bold by overstriking": lambda text: "".join(f"{character}\b{character}" for character in text),
+    "underlined by overstriking": lambda text: "".join(f"_\b{character}" for character in text),
 }
 AWKWARD_SECRETS = [OWN_SECRET, "a<b>&c='d'/e+f", "plain-secret-12", "!'()*~ab cd", "naïve/ß€uro"]
 

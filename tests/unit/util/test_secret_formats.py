@@ -102,7 +102,7 @@ def test_a_token_that_is_split_in_two_is_not_shown(token: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "a task", "a task-list", "well-s", "x-eyJ", "y_gh", "see sk-abc and ", "see ghp_ for", "-----BEGIN of",
+        "a task", "a task-list", "well-s", "x-eyJ", "ygh", "see sk-abc and ", "see ghp_ for", "-----BEGIN of",
         "-----BEGIN it all ", "sk-abc?", "eyJ is", "a -x",
     ],
 )  # fmt: skip
@@ -119,11 +119,13 @@ def test_a_stream_begins_anew_after_its_end() -> None:
 
 def test_text_is_shown_after_10_000_characters_of_a_possible_token() -> None:
     stream = StreamRedactor(SecretRegistry())
-    assert stream.feed("sk-" + "a" * 9_997) == ""
+    assert stream.feed("sk-" + "a1" * 4_998 + "b") == ""
     assert stream.feed("a") == REDACTED
     assert stream.feed(" end") == " end"
     stream = StreamRedactor(SecretRegistry())
-    assert stream.feed("sk-" + "a" * 9_998) == REDACTED
+    assert stream.feed("sk-" + "a1" * 4_999) == REDACTED
+    stream = StreamRedactor(SecretRegistry())
+    assert stream.feed("sk-" + "a" * 9_998) == "sk-" + "a" * 9_998  # not chosen by chance
     stream = StreamRedactor(SecretRegistry())
     assert stream.feed("long " * 9_998 + "sk-a") == "long " * 9_998
 
@@ -402,8 +404,95 @@ def test_a_very_long_secret_is_hidden_in_a_stream(secret: str, known: bool, size
 
 
 @pytest.mark.parametrize(
-    "before", [r"\n", r"\t", "token%3D", "%20", r"\u003d", "\x1b[32m", "\x1b[1;32m", "\u4ee4\u724c", "\u00e9", "("]
-)
-def test_a_token_begins_after_an_escape_or_a_letter_beyond_ascii(before: str) -> None:
-    token = f"ghp_{'a1B2' * 9}"
+    "before",
+    [r"\n", r"\t", r"\b", "token%3D", "%20", "%250A", "=0A", r"\u003d", r"\x22", r"\042", "\x1b[32m", "\x1b[1;32m", "word\x1b[K", "word\x1b(B",
+     "\x1b]8;;http://x\x07word\x1b\\", "\x1b[?25h", "x\x1b[0m", "\u4ee4\u724c", "\u00e9", "(", "GITHUB_", "mysql -p", r"a\\n"],
+)  # fmt: skip
+@pytest.mark.parametrize("kind", ["ghp_", "npm_", "eyJhbGciOiJ.eyJ"])
+def test_a_token_begins_after_an_escape_or_a_letter_beyond_ascii(before: str, kind: str) -> None:
+    token = f"{kind}{'a1B2' * 9}{'.' if '.' in kind else ''}"
     assert SecretRegistry().redact(f"{before}{token} now") == f"{before}{REDACTED} now"
+    for size in (1, 3, 7):
+        text, stream = f"{before}{token} now", StreamRedactor(SecretRegistry())
+        pieces = [stream.feed(text[start : start + size]) for start in range(0, len(text), size)]
+        assert "".join((*pieces, stream.flush())) == f"{before}{REDACTED} now"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sk-telecommunications-report-of-the-year", "ghp_token_validation_regex_pattern", "sk-XXXXXXXXXXXXXXXXXXXXXXXXXXXX",
+        "ghp_xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", "hf_" + "a" * 34, "AKIAXXXXXXXXXXXXXXXX", "xoxb-your-token-goes-here",
+    ],
+)  # fmt: skip
+def test_names_and_placeholders_are_no_tokens(text: str) -> None:
+    assert SecretRegistry().redact(f"see {text}.") == f"see {text}."
+    stream = StreamRedactor(SecretRegistry())
+    assert "".join(map(stream.feed, f"see {text}.")) + stream.flush() == f"see {text}."
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "AKIAIOSFODNN7EXAMPLE", "ASIA1234567890ABCDEF", "123456789:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw1", "pcsk_" + body(45, "aB3_"),
+        "MTIzNDU2Nzg5MDEyMzQ1Njc4.Gabc12.abcdefghijklmnopqrstuvwxyz-AB", "tvly-dev-" + body(20, "aB3"), "fc-" + body(32, "0a1f"),
+        "lsv2_pt_" + body(30, "0a1f"), "AccountKey=" + body(86, "aB3+/") + "==", "NRAK-" + body(27, "AB3"), "e2b_" + body(40, "0a1f"),
+    ],
+)  # fmt: skip
+def test_more_formats_are_redacted_as_a_whole_and_in_a_stream(token: str) -> None:
+    for text in (f"it is {token} now", f'"{token}"', f"a={token}", f"{token}"):
+        expected = text.replace(token, REDACTED)
+        assert SecretRegistry().redact(text) == expected
+        stream = StreamRedactor(SecretRegistry())
+        assert "".join(map(stream.feed, text)) + stream.flush() == expected
+
+
+# --- private keys -----------------------------------------------------------------------------------------------------
+
+PEM_LINES = [*("MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7VJTUt9Us8c" for _ in range(4)), "aB3+/w=="]
+PEM = "\n".join(["-----BEGIN PRIVATE KEY-----", *PEM_LINES, "-----END PRIVATE KEY-----"])
+
+
+def is_hidden(text: str) -> bool:
+    return "MIIEvQ" not in text and "aB3+" not in text and "8c" not in text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        PEM, quote(PEM), quote_plus(PEM), quote(quote(PEM)), json.dumps(PEM), json.dumps(json.dumps(PEM)),
+        json.dumps(json.dumps(json.dumps(PEM))), PEM.replace("\n", "\r\n"), PEM.replace("\n", " "), PEM.replace("\n", "\n  "),
+        "\n".join(f"{number:5}  {line}" for number, line in enumerate(PEM.splitlines(), 1)),
+        "\n".join(f"> {line}" for line in PEM.splitlines()), "\n".join(f"{n}: {line}" for n, line in enumerate(PEM.splitlines(), 1)),
+        " + \n".join(f'"{line}\\n"' for line in PEM.splitlines()), PEM.replace("PRIVATE", "RSA PRIVATE"),
+        PEM.removesuffix("-----END PRIVATE KEY-----"), PEM[:-35],
+        PEM.replace("-----\n", "-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,0123456789ABCDEF0123456789ABCDEF\n\n", 1),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("size", [1, 5, 64, 10_000])
+def test_a_private_key_is_hidden_however_it_is_written(text: str, size: int) -> None:
+    whole = SecretRegistry().redact(f"see {text} now")
+    assert is_hidden(whole)
+    assert whole.startswith("see ")
+    stream, shown = StreamRedactor(SecretRegistry()), ""
+    for start in range(0, len(text), size):
+        shown += stream.feed(text[start : start + size])
+    assert is_hidden(shown + stream.flush())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The file begins with `-----BEGIN PRIVATE KEY-----`, and then " + "there are many words that explain it. " * 400,
+        "The file begins with -----BEGIN PRIVATE KEY----- and then " + "there are many words that explain it. " * 400,
+        "Use '-----BEGIN RSA PRIVATE KEY-----' or \"-----BEGIN EC PRIVATE KEY-----\". " + "More. " * 3000,
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("size", [1, 6, 500])
+def test_a_text_about_private_keys_is_not_lost(text: str, size: int) -> None:
+    expected = re.sub("-----BEGIN [A-Z ]*-----", REDACTED, text)
+    assert SecretRegistry().redact(text) == expected
+    stream = StreamRedactor(SecretRegistry())
+    shown = "".join(stream.feed(text[start : start + size]) for start in range(0, len(text), size))
+    assert shown + stream.flush() == expected
+    assert len(shown) > len(expected) - 200  # nothing much was held back

@@ -15,6 +15,7 @@ from rich.console import Console
 from mcpchat.core.patterns import parse_pattern
 from mcpchat.models.openai.think_tags import ThinkTags, split_unopened
 from mcpchat.ui.markdown.render import THEME, Markdown, parse_markdown
+from mcpchat.util.lookalikes import find_lookalikes
 from mcpchat.util.redaction import SecretRegistry, StreamRedactor
 from mcpchat.util.sanitize import sanitize
 
@@ -101,7 +102,8 @@ def render(text: str) -> None:
 
 TASKS: dict[str, Callable[[str], object]] = {
     "redact": SecretRegistry().redact_log, "stream": stream, "known": KNOWN.redact, "stream known": stream_known,
-    "sanitize": sanitize, "judge": judge, "render": render, "reasoning": split_reasoning,
+    "sanitize": sanitize, "judge": judge, "look-alikes": find_lookalikes, "render": render,
+    "reasoning": split_reasoning,
 }  # fmt: skip
 
 

@@ -25,6 +25,7 @@ _MAX_HEAD_SIZE = 16_384  # bytes of the request line and headers
 _CONNECTION_TIMEOUT = 5.0  # seconds for one connection
 _MAX_REDIRECTS = 3  # of the start page, if it is not known which user asks for it
 _NOBODY = -1
+_HTTP_PORT = 80  # which a browser leaves out
 _MAX_CONNECTIONS = 64  # at the same time; if one more is opened, the oldest is closed
 _REASON_PHRASES = {
     200: "OK", 302: "Found", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 408: "Request Timeout",
@@ -129,13 +130,18 @@ class CallbackListener:
             self._outcome.set_result(outcome)
 
     def handle_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while len(self._connections) >= _MAX_CONNECTIONS:
-            oldest = next(iter(self._connections))
-            self._connections.pop(oldest).transport.abort()
-            oldest.cancel()
+        while len(self._connections) >= _MAX_CONNECTIONS:  # another user's go first, then the oldest
+            foreign = (task for task, other in self._connections.items() if self._is_of_another_user(other))
+            task = next(foreign, next(iter(self._connections)))
+            self._connections.pop(task).transport.abort()
+            task.cancel()
         task = asyncio.create_task(self._serve(reader, writer))
         self._connections[task] = writer
         task.add_done_callback(lambda done: self._connections.pop(done, None))
+
+    def _is_of_another_user(self, writer: asyncio.StreamWriter) -> bool:
+        peer = writer.get_extra_info("peername")
+        return peer is not None and _find_socket_owner(peer, self.port) not in {None, os.geteuid(), 0}
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -179,7 +185,7 @@ class CallbackListener:
         hosts = [line.partition(":")[2].strip() for line in header_lines if line.lower().startswith("host:")]
         if len(hosts) != 1:
             return 400
-        if hosts[0] != f"{HOST}:{self.port}":
+        if hosts[0] not in {f"{HOST}:{self.port}", *([HOST] if self.port == _HTTP_PORT else [])}:
             return 421
         if parts.scheme or parts.netloc:
             return 404

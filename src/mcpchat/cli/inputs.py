@@ -5,6 +5,7 @@ from typing import Any
 
 from mcpchat.errors import UsageError
 from mcpchat.util import json_schema, stdin
+from mcpchat.util.json_problems import describe_json_error
 from mcpchat.util.paths import expand_user
 from mcpchat.util.text_files import read_text
 
@@ -27,7 +28,7 @@ def read_schema(text: str) -> dict[str, Any]:
     try:
         schema = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{source}: not JSON: {error}") from error
+        raise UsageError(f"{source}: not JSON: {describe_json_error(error)}") from error
     if not isinstance(schema, dict):
         raise UsageError(f"{source}: a JSON Schema is an object")
     if problem := json_schema.find_schema_error(schema):

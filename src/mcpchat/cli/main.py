@@ -26,7 +26,7 @@ from mcpchat.core.report import ErrorReport, error_report
 from mcpchat.errors import McpChatError, ServerError
 from mcpchat.util.errors import innermost_error
 from mcpchat.util.pipe_reader import is_reader_gone
-from mcpchat.util.sanitize import sanitize
+from mcpchat.util.sanitize import sanitize, sanitize_message
 from mcpchat.version import __version__
 
 _JSON = re.compile(r"(-[a-zA-Z]*o|--output|--format)[ =]?jsonl?")
@@ -147,7 +147,7 @@ def run(args: list[str]) -> int:
             hint = f"{command} --help shows how"
             if args[:2] == ["servers", "add"] and "--" not in args and "no such option" in message:
                 hint = "before a command write --: mcpchat servers add NAME -- COMMAND..."
-            sys.stderr.write(f"error: {sanitize(message)}\n  {sanitize(hint)}\n")
+            sys.stderr.write(f"error: {sanitize_message(message)}\n  {sanitize_message(hint)}\n")
             _write_json_error(ErrorReport(kind="usage", code=error.exit_code, message=message), state)
             return error.exit_code
         except (KeyboardInterrupt, Abort):
@@ -171,11 +171,11 @@ def _report_error(error: BaseException, state: RunState) -> int:
         error.kind = "internal"
     redact = state.secrets.redact
     error.message, error.hint = redact(error.message), redact(error.hint)
-    lines = [f"error: {sanitize(error.message)}"]
+    lines = [f"error: {sanitize_message(error.message)}"]
     if isinstance(error, ServerError):
         lines += [f"    {sanitize(redact(line))}" for line in error.log[-5:]]
     if error.hint:
-        lines.append(f"  {sanitize(error.hint)}")
+        lines.append(f"  {sanitize_message(error.hint)}")
     with suppress(OSError):  # a closed stderr changes no exit code
         sys.stderr.write("\n".join(lines) + "\n")
     if not state.error_written:

@@ -19,7 +19,7 @@ from mcpchat.mcp.hub import McpHub
 from mcpchat.ui.prompts.sign_in import PlainSignIn, TerminalSignIn
 from mcpchat.ui.render import tool_lines
 from mcpchat.ui.render.plain import NonInteractiveDialog
-from mcpchat.util.sanitize import sanitize
+from mcpchat.util.sanitize import sanitize_message
 from mcpchat.util.text import suggest
 
 
@@ -28,13 +28,13 @@ def print_warnings(event: Event) -> None:
     if isinstance(event, ServerChanged) and event.state in {"failed", "login"}:
         sys.stderr.write(f"warning: {tool_lines.format_server_down(event)}\n")
     elif isinstance(event, Notice) and event.level == "warning":
-        sys.stderr.write(f"warning: {sanitize(event.text)}\n")
+        sys.stderr.write(f"warning: {sanitize_message(event.text)}\n")
 
 
 def print_notices(event: Event) -> None:
     """Write notices and warnings to stderr."""
     if isinstance(event, Notice):
-        sys.stderr.write(f"{'warning: ' if event.level == 'warning' else ''}{sanitize(event.text)}\n")
+        sys.stderr.write(f"{'warning: ' if event.level == 'warning' else ''}{sanitize_message(event.text)}\n")
 
 
 def discard(event: Event) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from mcpchat.core.tools import reject_constant
 from mcpchat.errors import UsageError
+from mcpchat.util.json_problems import describe_json_error
 
 _PAIR = re.compile(r"(?P<key>[^=]*?)(?P<operator>:?=)(?P<text>.*)", re.DOTALL)
 
@@ -21,4 +22,4 @@ def parse_json(where: str, text: str, *, hint: str = "") -> Any:
     try:
         return json.loads(text, parse_constant=reject_constant)
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{where}: not JSON: {error}", hint=hint) from error
+        raise UsageError(f"{where}: not JSON: {describe_json_error(error)}", hint=hint) from error

@@ -13,7 +13,7 @@ from mcpchat.config.run import RunContext
 from mcpchat.config.stored_secrets import StoredSecrets, move_secret
 from mcpchat.config.validation import iter_literal_secrets
 from mcpchat.errors import McpChatError
-from mcpchat.util.sanitize import sanitize
+from mcpchat.util.sanitize import sanitize, sanitize_message
 
 
 def read_entries(
@@ -50,5 +50,5 @@ def move_secrets(entries: Mapping[str, dict[str, Any]], store: StoredSecrets) ->
     try:
         run_async(move())
     except McpChatError as error:
-        sys.stderr.write(f"warning: {error.message}; what was not moved stays in the file\n")
+        sys.stderr.write(f"warning: {sanitize_message(error.message)}; what was not moved stays in the file\n")
     return moved

@@ -1,6 +1,7 @@
 """Errors of the command line in our own words, not in those of the library that parses it."""
 
 import re
+from typing import Any
 
 from mcpchat.util.text import did_you_mean
 
@@ -25,6 +26,10 @@ _WORDINGS = (
 
 def describe_usage_error(error: Exception) -> str:
     """The message of an error of the command line."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        context: Any = getattr(error, "ctx", None)
+        names = [name for names in context.command.command_sections(context).values() for name in names]
+        return f"a command is missing: {', '.join(names)}"
     format_message = getattr(error, "format_message", lambda: str(error))
     text = " ".join(str(format_message()).split())
     if match := _UNKNOWN_OPTION.match(text):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mcpchat.core.tools import reject_constant
+from mcpchat.util.json_problems import describe_json_error
 
 SchemaValidator = Callable[[dict[str, Any], object], str]
 _CODE_FENCE = re.compile(r"```[a-zA-Z]*\s*\n(.*?)\n?\s*```", re.DOTALL)
@@ -37,7 +38,7 @@ class AnswerSchema:
                 value = json.loads(candidate, parse_constant=reject_constant)
             except (ValueError, RecursionError) as error:
                 if candidate is text:
-                    problem = f"it is not JSON: {error}"
+                    problem = f"it is not JSON: {describe_json_error(error)}"
                 continue
             problem = self._check(self.schema, value)
             if not problem:

@@ -243,9 +243,11 @@ class McpConnection:
                 status, reason = None, describe_failure(error)
         if status in {401, 403}:
             return self._sign_in_needed(status)
+        is_bare = status and reason.startswith(f"HTTP {status}")
+        answered = f"it answered {reason}" if is_bare else f"it answered HTTP {status}: {reason}"
         if status and status >= 500:
-            return ServerError(f"it answered HTTP {status}: {reason}", log=log)
-        message = f"it answered HTTP {status}: {reason}" if status else f"the handshake failed: {reason}"
+            return ServerError(answered, log=log)
+        message = answered if status else f"the handshake failed: {reason}"
         return HandshakeFailed(message, exited=False, status=status, log=log)
 
     def _sign_in_needed(self, status: int) -> SignInNeeded:

@@ -14,8 +14,8 @@ from msgspec.structs import replace
 from mcpchat.config.builtin_servers import BUILTIN_SERVERS
 from mcpchat.config.known_secrets import is_harmless
 from mcpchat.config.schema import SandboxConfig, ServerConfig
-from mcpchat.config.secret_refs import resolve_headers, resolve_secrets, resolve_url
-from mcpchat.config.validation import REFERENCE, SECRET_NAME
+from mcpchat.config.secret_refs import check_encrypted, resolve_headers, resolve_secrets, resolve_url
+from mcpchat.config.validation import REFERENCE, SECRET_NAME, has_literal_secret
 from mcpchat.core.catalog import ServerInfo
 from mcpchat.core.protocols import ServerRequests
 from mcpchat.errors import ServerError, SignInNeeded
@@ -235,6 +235,8 @@ class ServerConnector:
                 config_key=f"servers.{spec.name}.url",
                 on_secret=self.secrets.add,
             )
+        elif has_literal_secret(url):
+            check_encrypted(url, allow_http=config.allow_http, config_key=f"servers.{spec.name}.url")
         return HttpTransport(
             url,
             await resolve_headers(

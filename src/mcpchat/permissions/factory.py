@@ -26,9 +26,7 @@ def build_policy(context: RunContext, options: RunOptions) -> Policy:
     config = context.config
     for pattern in (*options.allow, *options.deny):
         if problem := unmatched_pattern(pattern, config.servers):
-            raise UsageError(
-                problem, hint="write SERVER.TOOL or SERVER.TOOL(argument=glob); mcpchat tools lists the names"
-            )
+            raise UsageError(problem, hint="mcpchat tools lists the names")
     agent_approvals = get_agent(config, options.agent).approvals
     agent_source = f"agent {options.agent or 'default'}"
     written_rules = (

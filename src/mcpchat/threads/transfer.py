@@ -10,6 +10,7 @@ from mcpchat.core.threads import Thread, ThreadFilter, ThreadMessage, branch
 from mcpchat.errors import UsageError
 from mcpchat.threads import document, import_checks, importers, resume
 from mcpchat.util import stdin
+from mcpchat.util.json_problems import describe_json_error
 from mcpchat.util.paths import expand_user
 from mcpchat.util.sanitize import escape_unsafe_json
 from mcpchat.util.text_files import read_text
@@ -76,12 +77,14 @@ def _iter_json_values(name: str) -> Iterator[object]:
     except (ValueError, RecursionError) as error:
         lines = [line for line in text.splitlines() if line.strip()]
         if len(lines) < 2:
-            raise UsageError(f"{name}: not JSON: {error}") from error
+            raise UsageError(f"{name}: not JSON: {describe_json_error(error)}") from error
         for number, line in enumerate(lines, 1):
             try:
                 yield json.loads(line)
             except (ValueError, RecursionError) as line_error:
-                raise UsageError(f"{name}: line {number} is not JSON: {line_error}") from line_error
+                raise UsageError(
+                    f"{name}: line {number} is not JSON: {describe_json_error(line_error)}"
+                ) from line_error
         return
     if isinstance(value, list) and value and all(_is_conversation(item) for item in value):
         yield from value

@@ -37,6 +37,7 @@ _STACKED_MARKS = re.compile(f"([{_COMBINING_MARKS}]{{8}})[{_COMBINING_MARKS}]+")
 _INCOMPLETE = re.compile(
     f"\r|[^{_INVISIBLE_CHARS}{_COMBINING_MARKS}](?:[{_INVISIBLE_CHARS}{_COMBINING_MARKS}]+[^{_INVISIBLE_CHARS}{_COMBINING_MARKS}]?)*"
 )
+_LINE_START = re.compile(r"\n(?=\S)")
 _MAX_CLUSTER_LENGTH = 40  # characters of one grapheme cluster
 
 
@@ -58,6 +59,14 @@ def sanitize(text: str) -> str:
         return text
     result = strip_invisible(text).replace("\r\n", "\n").translate(_TERMINAL_TABLE)
     return limit_marks(result)  # stacked accents would cover other lines
+
+
+def sanitize_message(text: str) -> str:
+    """Sanitize a message that follows a word of ours, such as ``error:``. Its further lines are indented.
+
+    So no line of a server's text looks like a message of its own.
+    """
+    return _LINE_START.sub("\n  ", sanitize(text))
 
 
 def incomplete_tail(text: str) -> int:

@@ -30,9 +30,11 @@ _FORMATS: tuple[tuple[str, str], ...] = (
     ("sk-", r"(?=[\w-]*[A-Za-z0-9]{16})[\w-]{20,}"),
     ("eyJ", r"[\w-]{8,}\.eyJ[\w-]{4,}\.[\w-]*"),
 )
-# Formats that begin in many ways: the bots of Telegram and Discord. And how their beginnings look at the end of a text.
-_SHAPES = r"\d{8,10}:AA[\w-]{32,}|[MNO][A-Za-z0-9]{23,27}\.[\w-]{6}\.[\w-]{27,}"
-_PARTIAL_SHAPE = re.compile(r"(?<![\w.,-])(?:\d{1,10}(?::A?)?|[MNO][A-Za-z0-9]{0,27}(?:\.[\w-]{0,6})?)\Z", re.ASCII)
+# Formats that begin with a number, for bots of Telegram and, in base64, of Discord; and how that looks at a text's end.
+_SHAPES = r"\d{8,10}:AA[\w-]{32,}|[MNO][DTjz][A-Za-z0-9]{22,26}\.[\w-]{6}\.[\w-]{27,}"
+_PARTIAL_SHAPE = re.compile(
+    r"(?<![\w.,-])(?:\d{1,10}(?::A?)?|[MNO](?:[DTjz][A-Za-z0-9]{0,26}(?:\.[\w-]{0,6})?)?)\Z", re.ASCII
+)
 _MAX_PARTIAL_SHAPE = 40  # characters
 PREFIXES = tuple(prefix for prefixes, _ in _FORMATS for prefix in prefixes.split())
 # A token begins where no ASCII word goes on. An escape (\n, %20, =0A, \u0022) ends a word too, and an option (-p).
@@ -44,10 +46,10 @@ MAX_CONTEXT = 8  # characters before a token that say whether it begins there
 _ALTERNATIVES = "|".join(f"(?:{'|'.join(map(re.escape, prefixes.split()))}){rest}" for prefixes, rest in _FORMATS)
 _TOKEN = re.compile(rf"{_BEGINNING}(?a:{_ALTERNATIVES}|{_SHAPES})")
 _TOKEN_START = re.compile(
-    rf"{_BEGINNING}(?:{'|'.join(map(re.escape, PREFIXES))}|\d{{8,10}}:AA|[MNO][A-Za-z0-9]{{23,27}}\.[\w-]{{6}}\.)"
+    rf"{_BEGINNING}(?:{'|'.join(map(re.escape, PREFIXES))}|\d{{8,10}}:AA|[MNO][DTjz][A-Za-z0-9]{{22,26}}\.[\w-]{{6}}\.)"
 )
 _CAN_BEGIN = re.compile(_BEGINNING)
-_SHAPE_HINT = re.compile(r":AA|[MNO][A-Za-z0-9]{22}")
+_SHAPE_HINT = re.compile(r":AA|[MNO][DTjz][A-Za-z0-9]{22}")
 _TOKEN_CHARACTERS = f"{string.ascii_letters}{string.digits}_./=+:-"
 CONTINUATION = re.compile(rf"[{re.escape(_TOKEN_CHARACTERS)}]*")  # what a token can go on with
 

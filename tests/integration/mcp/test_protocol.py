@@ -296,7 +296,7 @@ async def test_a_compressed_response_is_refused_but_not_the_next(
         assert len(await harness.hub.refresh()) == 1
 
 
-@pytest.mark.parametrize(("mode", "message"), [("moved", ""), ("moved-away", "not followed")])
+@pytest.mark.parametrize(("mode", "message"), [("moved", ""), ("moved-away", "it redirects to http://")])
 async def test_redirects_are_followed_only_within_the_origin(
     open_test_hub: OpenHub, start_remote: StartRemote, mode: str, message: str
 ) -> None:

@@ -13,6 +13,21 @@ def test_letters_that_imitate_others_are_marked() -> None:
 
     assert "letters that may imitate others: a@аррle.com" in prompt(to=["bob@apple.com", "a@аррle.com"])
     assert "imitate" not in prompt(to="bob@apple.com", body="Привет")
+    assert "letters that may imitate others: аttachments" in prompt(аttachments="x")
+    decoys = " ".join(f"x{number}@bücher.example" for number in range(9))
+    assert "x4@bücher.example and 5 more" in prompt(body=decoys, to="a@аррle.com").replace("\n", " ")
+
+
+def test_a_change_shows_every_line_of_a_text() -> None:
+    request = ApprovalRequest(
+        tool=make_tool("send"),
+        arguments={"body": "Dear Ann\n++ send it\nBye"},
+        original_arguments={"body": "Dear Ann\n-- keep it\nBye"},
+        rule="default: ask",
+    )
+    text = format_request(request, width=80, lines=20)[0].plain
+    assert "+++ send it" in text
+    assert "--- keep it" in text
 
 
 def make_request(*others: dict[str, object], **fields: object) -> ApprovalRequest:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mcpchat.util.sanitize import one_line, sanitize, show_invisible, strip_invisible
+from mcpchat.util.sanitize import one_line, sanitize, sanitize_message, show_invisible, strip_invisible
 
 VALID_TEXTS = [
     "plain\ttext\nlines",
@@ -107,3 +107,10 @@ def test_one_line_is_limited(text: str, limit: int) -> None:
     line = one_line(text, limit)
     assert "\n" not in line
     assert len(line) <= limit
+
+
+def test_a_message_has_no_line_that_looks_like_another() -> None:
+    assert (
+        sanitize_message("no\u2028error: gone\n\n  hint\r\nwarning: x") == "no\n  error: gone\n\n  hint\n  warning: x"
+    )
+    assert sanitize_message("one line") == "one line"

@@ -47,6 +47,7 @@ from mcpchat.ui.prompts.sign_in import PlainSignIn
 from mcpchat.ui.render import stats, tool_lines
 from mcpchat.ui.render.plain import NonInteractiveDialog
 from mcpchat.ui.render.progress import ProgressBar
+from mcpchat.util.sanitize import sanitize_message
 from mcpchat.util.signals import graceful_first_signal
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -270,7 +271,7 @@ def _warning_emitter(bar: ProgressBar) -> Callable[[Event], None]:
         if isinstance(event, ServerChanged) and event.state in {"failed", "login"}:
             bar.print_line(f"warning: {tool_lines.format_server_down(event)}")
         elif isinstance(event, Notice) and event.level == "warning":
-            bar.print_line(f"warning: {event.text}")
+            bar.print_line(f"warning: {sanitize_message(event.text)}")
 
     return tell
 

@@ -36,7 +36,7 @@ from mcpchat.registry.options import KINDS
 from mcpchat.ui.render import tables
 from mcpchat.ui.render.registry import found_table
 from mcpchat.util.paths import expand_user
-from mcpchat.util.sanitize import one_line, sanitize
+from mcpchat.util.sanitize import one_line, sanitize, sanitize_message
 
 app = typer.Typer(cls=CommandGroup, add_completion=False, rich_markup_mode=None)
 
@@ -173,7 +173,7 @@ async def _search(context: RunContext, words: str, limit: int, output: str) -> i
     if error is not None:
         if not found:
             raise error
-        sys.stderr.write(f"warning: {sanitize(error.message)}; these are the known servers\n")
+        sys.stderr.write(f"warning: {sanitize_message(error.message)}; these are the known servers\n")
     elif not found:
         sys.stderr.write("no server was found; the registry compares the names of servers\n")
     return 0

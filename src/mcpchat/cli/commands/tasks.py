@@ -36,7 +36,7 @@ from mcpchat.mcp.server_tasks import ServerTasks
 from mcpchat.threads import resume
 from mcpchat.ui.render import tables
 from mcpchat.ui.render.progress import CallProgress
-from mcpchat.util.sanitize import sanitize
+from mcpchat.util.sanitize import sanitize_message
 from mcpchat.util.time_limit import time_limit
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -81,7 +81,7 @@ def tasks(
 @asynccontextmanager
 async def _open_tasks(context: RunContext) -> AsyncIterator[TaskStore]:
     def warn(text: str) -> None:
-        sys.stderr.write(f"warning: {sanitize(text)}\n")
+        sys.stderr.write(f"warning: {sanitize_message(text)}\n")
 
     store = await resume.open_store(context, warn)
     try:

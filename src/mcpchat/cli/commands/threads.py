@@ -26,7 +26,7 @@ from mcpchat.ui.render.thread_tree import format_tree
 from mcpchat.ui.render.timeline import format_timeline
 from mcpchat.util.dates import parse_time
 from mcpchat.util.output_files import write_file
-from mcpchat.util.sanitize import escape_unsafe_json, one_line, sanitize
+from mcpchat.util.sanitize import escape_unsafe_json, one_line, sanitize, sanitize_message
 
 app = typer.Typer(cls=CommandGroup, add_completion=False, rich_markup_mode=None)
 
@@ -68,7 +68,7 @@ async def _open_store(context: RunContext) -> AsyncIterator[ThreadStore]:
 
 
 def _warn(text: str) -> None:
-    sys.stderr.write(f"warning: {sanitize(text)}\n")
+    sys.stderr.write(f"warning: {sanitize_message(text)}\n")
 
 
 @app.command("list", hidden=True)
@@ -348,8 +348,8 @@ def import_threads(
 
     def on_error(where: str, error: UsageError) -> None:
         failures.append(where)
-        hint = f"  {sanitize(error.hint)}\n" if error.hint else ""
-        sys.stderr.write(f"error: {sanitize(where)}: {sanitize(error.message)}\n{hint}")
+        hint = f"  {sanitize_message(error.hint)}\n" if error.hint else ""
+        sys.stderr.write(f"error: {sanitize_message(f'{where}: {error.message}')}\n{hint}")
 
     async def work() -> int:
         added = existing = 0

@@ -21,7 +21,7 @@ from mcpchat.ui.render import usage_html
 from mcpchat.ui.render.usage_tables import usage_table
 from mcpchat.util.dates import parse_time
 from mcpchat.util.output_files import write_file
-from mcpchat.util.sanitize import escape_unsafe_json, sanitize
+from mcpchat.util.sanitize import escape_unsafe_json, sanitize, sanitize_message
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 _COLUMNS = UsageRow.__struct_fields__
@@ -84,7 +84,7 @@ def _describe_span(begin: float, end: float) -> str:
 
 
 def _warn(text: str) -> None:
-    sys.stderr.write(f"warning: {sanitize(text)}\n")
+    sys.stderr.write(f"warning: {sanitize_message(text)}\n")
 
 
 def _print_rows(dimension: Dimension, rows: list[UsageRow], report: UsageReport, output: str) -> None:

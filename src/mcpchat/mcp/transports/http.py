@@ -196,6 +196,9 @@ class McpHttpClient(httpx2.AsyncClient):
             reason = f"{problem.cause}; {problem.hint}" if problem.hint else problem.cause
             return self._error_response(request, request_id, f"cannot be reached: {reason}", {NOT_SENT: not_sent})
         self.session_id = response.headers.get(_SESSION_HEADER) or self.session_id
+        if request_id is not None and (place := _find_other_server(response)):
+            await response.aclose()
+            return self._error_response(request, request_id, f"it redirects to {place}", {NOT_SENT: True})
         compressed = response.headers.get("content-encoding", "identity").lower() != "identity"
         is_error = response.status_code >= 400
         if request_id is not None and (compressed or is_error):
@@ -358,6 +361,21 @@ async def _read_error_body(response: httpx2.Response) -> bytes:
     finally:
         await response.aclose()
     return body
+
+
+def _find_other_server(response: httpx2.Response) -> str:
+    """The address that the response redirects to, without parameters, if it is not followed; else empty.
+
+    As the SDK: a redirect is followed within the server, to https on it, and with the same method.
+    """
+    sent, following = response.request, response.next_request
+    if following is None:
+        return ""
+    origins = [(url.scheme, url.host, url.port) for url in (sent.url, following.url)]
+    is_upgrade = origins == [("http", sent.url.host, None), ("https", sent.url.host, None)]
+    if following.method == sent.method and (origins[0] == origins[1] or is_upgrade):
+        return ""
+    return str(following.url.copy_with(userinfo=b"", query=None, fragment=None))
 
 
 def _parse_messages(body: bytes) -> list[dict[str, Any]]:

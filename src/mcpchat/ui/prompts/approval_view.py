@@ -12,7 +12,7 @@ from rich.text import Text
 from mcpchat.core.policy import ApprovalRequest, Decision
 from mcpchat.core.tools import Annotations, InvalidArguments, ToolSpec, parse_pairs, schema_types
 from mcpchat.ui.prompts.choices import Choice
-from mcpchat.util.lookalikes import find_lookalikes
+from mcpchat.util.lookalikes import excerpt, find_lookalikes
 from mcpchat.util.sanitize import one_line, sanitize, show_invisible
 
 _LONG_VALUE = 300  # characters; longer arguments are shown before the short ones
@@ -21,6 +21,7 @@ _MAX_NAME_LENGTH = 60  # characters of an argument's name
 _MIN_LINES = 3  # lines of an argument that are always shown
 _MAX_WAITING = 8  # other calls that are listed
 _MAX_WAITING_LENGTH = 200  # characters of the arguments of such a call
+_MAX_LOOKALIKES = 5  # words that are named
 _DIFF_CONTEXT = 1  # lines around a changed line
 _VALUE_INDENT = "      │ "  # before each line of a value except the first, so that no line looks like another argument
 
@@ -41,10 +42,11 @@ def format_request(request: ApprovalRequest, *, width: int, lines: int) -> tuple
     arguments, truncated = _format_arguments(request, width, lines)
     text.append(arguments)
     text.append(_format_waiting(request)[0])
-    values = [_format_values(call).values() for call in (request.arguments, *(o.arguments for o in request.others))]
-    if lookalikes := find_lookalikes("\n".join(value for call in values for value in call)):
-        names = ", ".join(one_line(show_invisible(word), 60) for word in lookalikes)
-        text.append(f"\n    letters that may imitate others: {names}", style="yellow")
+    calls = [_format_values(call) for call in (request.arguments, *(other.arguments for other in request.others))]
+    if lookalikes := find_lookalikes("\n".join(part for call in calls for pair in call.items() for part in pair)):
+        shown = [one_line(show_invisible(excerpt(word)), 80) for word in lookalikes[:_MAX_LOOKALIKES]]
+        more = f" and {len(lookalikes) - len(shown)} more" if len(lookalikes) > len(shown) else ""
+        text.append(f"\n    letters that may imitate others: {', '.join(shown)}{more}", style="yellow")
     if request.error:
         text.append(f"\n  rejected: {sanitize(request.error)}", style="yellow")
     return text, truncated
@@ -198,8 +200,8 @@ def _old_and_new(old: str | None, new: str | None) -> Iterator[tuple[str, str, s
     if old == new:
         yield " ", "", new or ""
     elif old is not None and new is not None and "\n" in old and "\n" in new:
-        lines = difflib.unified_diff(old.split("\n"), new.split("\n"), n=_DIFF_CONTEXT, lineterm="")
-        yield "~", "yellow", "\n".join(line for line in lines if not line.startswith(("---", "+++")))
+        _, _, *lines = difflib.unified_diff(old.split("\n"), new.split("\n"), n=_DIFF_CONTEXT, lineterm="")
+        yield "~", "yellow", "\n".join(lines)
     else:
         if old is not None:
             yield "-", "red", old

@@ -19,7 +19,7 @@ from mcpchat.ui.render import stats, tool_lines
 from mcpchat.ui.render.retries import RetryCounter
 from mcpchat.ui.terminal import tty
 from mcpchat.ui.terminal.typed_ahead import TypedAhead
-from mcpchat.util.sanitize import sanitize
+from mcpchat.util.sanitize import sanitize, sanitize_message
 from mcpchat.util.signals import cancel_on_signals
 
 USER_PREFIX, MODEL_PREFIX = "you: ", "mcpchat: "
@@ -60,7 +60,7 @@ class LineRenderer:
             case events.ServerChanged(state="failed" | "login"):
                 self._print_line(f"warning: {tool_lines.format_server_down(event)}")
             case events.Notice(level=level, text=text):
-                self._print_line(f"{'warning' if level == 'warning' else 'notice'}: {sanitize(text)}")
+                self._print_line(f"{'warning' if level == 'warning' else 'notice'}: {sanitize_message(text)}")
             case events.TurnFinished() | events.TurnFailed():
                 self._finish()
                 if isinstance(event, events.TurnFinished) and self._show_stats and event.usage.total:

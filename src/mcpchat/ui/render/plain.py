@@ -16,7 +16,7 @@ from mcpchat.errors import McpChatError
 from mcpchat.ui.render import stats, tool_lines
 from mcpchat.ui.render.answer_stream import HOLD_SECONDS, AnswerStream
 from mcpchat.ui.render.retries import RetryCounter
-from mcpchat.util.sanitize import escape_unsafe_json, one_line, sanitize
+from mcpchat.util.sanitize import escape_unsafe_json, one_line, sanitize, sanitize_message
 
 
 class TextRenderer:
@@ -59,7 +59,7 @@ class TextRenderer:
             case events.ServerChanged(state="failed" | "login"):
                 self._warn(tool_lines.format_server_down(event))
             case events.Notice(level=level, text=text):
-                (self._warn if level == "warning" else self._print_info)(sanitize(text))
+                (self._warn if level == "warning" else self._print_info)(sanitize_message(text))
             case events.ToolTask():
                 self._print_info(tool_lines.format_task(event))
             case events.TurnFinished() if self._show_stats and event.usage.total:
@@ -85,7 +85,7 @@ class TextRenderer:
         is_answer = not message.calls
         is_written = self._write_answers and self.answer.finish(message.text, is_answer=is_answer)
         if not is_answer and not is_written and message.text:
-            self._print_info(sanitize(message.text.strip()))
+            self._print_info(sanitize_message(message.text.strip()))
         if is_answer and message.cut and message.cut not in {"length", "cancelled"}:  # the exit code reports these
             self._warn(f"the answer ends early: {message.cut}")
 
@@ -123,7 +123,7 @@ class JsonSummary:
         self._collector(event)
         match event:
             case events.Notice(level="warning", text=text):
-                self._err.write(f"warning: {sanitize(text)}\n")
+                self._err.write(f"warning: {sanitize_message(text)}\n")
             case events.ServerChanged(state="failed" | "login"):
                 self._err.write(f"warning: {tool_lines.format_server_down(event)}\n")
             case _:

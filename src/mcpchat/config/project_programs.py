@@ -18,11 +18,18 @@ _MODULE_SUFFIXES = (".py", "/__main__.py", "/__init__.py", ".rb", ".pm")
 _SCRIPT_SUFFIXES = (".js", ".mjs", ".cjs", ".ts", ".py", ".sh", "/index.js", "/__main__.py", "/package.json")
 SCRIPT_NAME = re.compile(
     r"(?i).*\.(py[wz]?|[cm]?[jt]sx?|sh|bash|zsh|fish|ps1|bat|cmd|exe|rb|p[lm]|php|lua|tcl|r|jar|class|wasm|so|dylib|dll|node"
-    r"|exs?|swift|dart|clj[sc]?|scala|kts?|groovy|csx?|fsx?|rs|go|zig|jl|nim|hs|awk)"
+    r"|exs?|swift|dart|clj[sc]?|scala|kts?|groovy|java|csx?|fsx?|rs|go|zig|jl|nim|hs|awk|mk|raku|erl|rkt|scm|ml|cr|csproj|fsproj|vbproj|sln|props|targets)"
 )
 INTERPRETER = re.compile(
-    r"(sh|bash|zsh|dash|fish|node|deno|bun|tsx|ts-node|python|pypy|ruby|perl|php|lua|tclsh|Rscript|julia|elixir)"
+    r"(sh|ash|bash|zsh|dash|ksh|mksh|yash|csh|tcsh|fish|busybox|pwsh|powershell|cmd|node|nodejs|deno|bun|tsx|ts-node"
+    r"|python|pypy|ruby|perl|raku|php|lua|luajit|tclsh|wish|expect|R|Rscript|julia|elixir|iex|erl|escript|awk|gawk|mawk|nawk|sed"
+    r"|guile|racket|sbcl|clj|bb|ocaml|runghc|ghci|groovy|kotlin|scala|swift|dart|dotnet|mono|octave|osascript|jshell|nim|crystal)"
     r"[\d.]*(\.exe)?"
+)
+_COMPOSE_FILES = (
+    f"{name}.{end}"
+    for name in ("compose", "compose.override", "docker-compose", "docker-compose.override")
+    for end in ("yaml", "yml")
 )
 # What these programs run is in a file that the command line does not name.
 _BUILD_FILES: Mapping[str, tuple[str, ...]] = {
@@ -31,10 +38,10 @@ _BUILD_FILES: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("uv", "uvx", "poetry", "hatch", "pdm", "pipenv"), ("pyproject.toml", "uv.toml", "Pipfile")),
     **dict.fromkeys(
         ("docker", "docker-compose", "podman", "podman-compose"),
-        ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml", "Dockerfile", "Containerfile"),
+        ("Dockerfile", "Containerfile", ".env", *_COMPOSE_FILES),
     ),
     "just": ("justfile", "Justfile", ".justfile"),
-    "task": ("Taskfile.yml", "Taskfile.yaml"),
+    "task": tuple(f"{name}.{end}" for name in ("Taskfile", "Taskfile.dist", "taskfile") for end in ("yml", "yaml")),
     "invoke": ("tasks.py",),
     "rake": ("Rakefile", "rakefile"),
     "deno": ("deno.json", "deno.jsonc"),
@@ -54,24 +61,38 @@ _BUILD_FILES: Mapping[str, tuple[str, ...]] = {
     "gulp": ("gulpfile.js",),
     "mise": ("mise.toml", ".mise.toml", ".mise/config.toml"),
     "composer": ("composer.json",),
-    "mvn": ("pom.xml",),
-    "gradle": ("build.gradle", "build.gradle.kts"),
+    **dict.fromkeys(
+        ("mvn", "mvnw"),
+        ("pom.xml", ".mvn/extensions.xml", ".mvn/jvm.config", ".mvn/maven.config", ".mvn/wrapper/maven-wrapper.jar",
+         ".mvn/wrapper/maven-wrapper.properties"),
+    ),
+    **dict.fromkeys(
+        ("gradle", "gradlew"),
+        ("build.gradle", "build.gradle.kts", "settings.gradle", "settings.gradle.kts", "gradle.properties",
+         "gradle/wrapper/gradle-wrapper.jar", "gradle/wrapper/gradle-wrapper.properties"),
+    ),
+    "dotnet": ("*.csproj", "*.fsproj", "*.sln", "global.json", "Directory.Build.props", "Directory.Build.targets"),
     "nix": ("flake.nix",),
 }  # fmt: skip
 _JAVA = re.compile(r"(javaw?|kotlin|scala|groovy)[\d.]*(\.exe)?")  # they find a class by its name
 _CLASS_NAME = re.compile(r"[^\W\d][\w$]*(?:[./][\w$]+)*")
 _MAX_LIBRARIES = 100  # of a folder that a class path names
 _BUILD_NAMES = frozenset(PurePath(name).name for names in _BUILD_FILES.values() for name in names)
-_MAX_FOLDERS = 20  # of those that words name
+# Programs that run what follows them, also a script without a suffix.
+_WRAPPERS = re.compile(
+    r"env|exec|nice|nohup|timeout|time|xargs|setsid|stdbuf|sudo|doas|flock|parallel|find|watch|chroot|unshare"
+)
+_SEARCH_PATHS = re.compile(r"PYTHON(PATH|HOME|USERBASE)\b")
+_MAX_FOLDERS, _MAX_FOLDER_DEPTH = 100, 3  # of those that words name: their number, and how many after each other
 _VARIABLE = re.compile(r"\$\{?(\w+)\}?")
 _FILE_OPTION = re.compile(r"-f|--?(?:[a-z]+-)?(?:file|makefile|justfile|taskfile|config|script|build-file)")
 _SPLIT = re.compile(r"[\s=,:;&|()<>'\"`]+")
 _MODULE = re.compile(
-    r"(?<![\w-])-\w*?[mrM]\s*(?P<name>[A-Za-z_][\w.:]*)|\b(?:import|use|require)\s+(?P<imported>[A-Za-z_][\w.:]*)"
+    r"(?<![\w-])-\w*?[mrM]\s*(?P<name>[A-Za-z_][\w.:]*)|\b(?:import|from|use|require)\s+(?P<imported>[A-Za-z_][\w.:]*)"
 )
 _EVALUATES = re.compile(
     r"(?<![\w-])(?:exec|eval|execfile|load|require\w*|run_path|instance_eval|do|include)\b\s*[('\"./]"
-    r"|(?:^|[\s;&|])(?:\.|source)\s"
+    r"|(?:^|[\s;&|])(?:\.|source)\s|\|\s*(?:\S*/)?(?:[abdkz]|mk|ya)?sh\b|\|\s*(?:\S*/)?(?:python|perl|ruby|node|php)"
 )
 _GLOB = re.compile(r"[*?\[]")
 _MAX_MATCHES = 100  # of a glob
@@ -121,12 +142,14 @@ def _named_files(server: Mapping[str, Any], folder: Path) -> Iterator[tuple[str,
         entries = variables["PATH"].split(os.pathsep)
         words += [_join(base, f"{entry or '.'}/{command}") for base in bases for entry in entries]
     names = (match["name"] or match["imported"] for match in _MODULE.finditer(" ".join(texts)))
-    modules = [name.replace("::", "/").replace(".", "/") for name in names]
+    modules = [package for name in names for package in _with_packages(name.replace("::", "/").replace(".", "/"))]
+    if any(map(_SEARCH_PATHS.search, (*variables, *texts))):
+        modules += ["sitecustomize", "usercustomize"]
+    runs_more = any(_runs_more(word) for word in words)
     if any(_JAVA.fullmatch(PurePath(word).name) for word in words):
         words += [f"{word.replace('.', '/')}.class" for word in words if _CLASS_NAME.fullmatch(word)]
     build_files = [name for word in words for name in _BUILD_FILES.get(PurePath(word).stem, ())]
-    folders = dict.fromkeys(_join(base, word) for base in bases for word in words)
-    bases += [path for path in folders if _is_folder(path)][:_MAX_FOLDERS]
+    bases += _named_folders(bases, words)
     yield from (
         (path, False) for base in bases for word in words if word.endswith("/*") for path in _libraries(base, word)
     )
@@ -134,9 +157,41 @@ def _named_files(server: Mapping[str, Any], folder: Path) -> Iterator[tuple[str,
     globs = (word for word in words if _GLOB.search(word))
     yield from ((path, False) for word in globs for base in bases for path in _matches(base, word))
     for base in bases:
-        yield from ((_join(base, f"{inner}/{name}"), False) for inner in (".", *words) for name in build_files)
-        yield from ((f"{_join(base, word)}{suffix}", False) for word in words for suffix in ("", *_SCRIPT_SUFFIXES))
+        for inner in (".", *words):
+            for name in build_files:
+                path = _join(base, f"{inner}/{name}")
+                yield from ((found, False) for found in (_matches(base, path) if "*" in name else [path]))
+        yield from ((_join(base, word), runs_more and not PurePath(word).suffix) for word in words)
+        yield from ((f"{_join(base, word)}{suffix}", False) for word in words for suffix in _SCRIPT_SUFFIXES)
         yield from ((_join(base, f"{module}{suffix}"), False) for module in modules for suffix in _MODULE_SUFFIXES)
+
+
+def _takes_value(option: str) -> bool:
+    """Whether the next word can be the value of an option that names no script, as after ``-W``."""
+    return option.startswith("-") and not _FILE_OPTION.fullmatch(option)
+
+
+def _with_packages(module: str) -> list[str]:
+    """The module and the packages that it is in, whose code runs before it."""
+    parts = module.split("/")
+    return ["/".join(parts[:count]) for count in range(len(parts), 0, -1)]
+
+
+def _runs_more(word: str) -> bool:
+    """Whether the word is a program that runs what other words name."""
+    path = PurePath(word)
+    return bool(INTERPRETER.fullmatch(path.name) or _WRAPPERS.fullmatch(path.name) or path.stem in _BUILD_FILES)
+
+
+def _named_folders(bases: Sequence[str], words: Sequence[str]) -> list[str]:
+    """The folders that words name, also one after the other, as in ``cd a && cd b``."""
+    found: dict[str, None] = {}
+    latest = list(bases)
+    for _ in range(_MAX_FOLDER_DEPTH):
+        paths = dict.fromkeys(_join(base, word) for base in latest for word in words if word not in (".", "/"))
+        latest = [path for path in paths if path not in found and _is_folder(path)][:_MAX_FOLDERS]
+        found |= dict.fromkeys(latest)
+    return list(found)[:_MAX_FOLDERS]
 
 
 def _expand(text: str, variables: Mapping[str, str]) -> str:
@@ -152,8 +207,10 @@ def _scripts(texts: Sequence[str], bases: Sequence[str]) -> Iterator[str]:
         for number, word in enumerate(words):
             name, rest = PurePath(word).name, words[number + 1 :]
             if INTERPRETER.fullmatch(name):
-                named = ([_join(base, arg.lstrip("<")) for base in bases] for arg in rest if not arg.startswith("-"))
-                yield from next((paths for paths in named if any(map(_is_file, paths))), [])
+                # A file that has the name of an option's value must not stand for the script.
+                for arguments in (rest, [arg for before, arg in pairwise((word, *rest)) if not _takes_value(before)]):
+                    named = ([_join(base, arg.lstrip("<")) for base in bases] for arg in arguments if arg[:1] != "-")
+                    yield from next((paths for paths in named if any(map(_is_file, paths))), [])
             elif PurePath(word).stem in _BUILD_FILES:
                 options = [part for arg in rest for part in arg.split("=", 1)]
                 files = [file for option, file in pairwise(options) if _FILE_OPTION.fullmatch(option)]

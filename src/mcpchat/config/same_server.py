@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from mcpchat.config.schema import NamedServer, ProjectServer, ServerConfig
 from mcpchat.config.validation import REFERENCE
-from mcpchat.util.urls import is_loopback
+from mcpchat.util.urls import is_loopback, plain_host
 
 _RUNNERS = re.compile(
     r"(env|nice|nohup|timeout|time|stdbuf|sudo|sh|bash|zsh|dash|fish|cmd|powershell|pwsh|npx|npm|pnpm|pnpx|bun|bunx|yarn"
@@ -18,14 +18,26 @@ _RUNNERS = re.compile(
 )
 _ADDED = (ProjectServer, NamedServer)  # to the user's own config
 _SUBCOMMANDS = {"run", "exec", "start", "tool", "dlx", "x", "install", "jar"}
+_VERSION = re.compile(r"(?<=.)(?:@[\w.^~*-]+|(?:\[[\w,-]*\])?[=<>~!]=.*|\[[\w,-]*\])$|\.(?:exe|cmd|bat)$")
+_NUMBER = re.compile(r"[\d.]+[smhd]?")
+_ANY_ADDRESS = {"0.0.0.0", "::"}  # noqa: S104 - to connect to them is to connect to this machine
 _BUNDLED = re.compile(r"mcpchat_servers\.(\w+)")
 
 
 def is_same_server(first: ServerConfig, second: ServerConfig) -> bool:
-    """Whether both are the same bundled server, have URLs of the same origin, or run the same package or script."""
-    if first.url or second.url:
-        return bool(first.url and second.url) and _origin(first.url or "") == _origin(second.url or "")
-    return _target(first) == _target(second)
+    """Whether both are the same bundled server, lead to the same origin, or run the same package or script.
+
+    What one command line is for may be anywhere in the other: behind ``timeout 99`` or in the text of ``sh -c``.
+    """
+    if first.url and second.url:
+        return _origin(first.url) == _origin(second.url)
+    if first.url or second.url:  # such as: npx mcp-remote URL
+        url, other = (first.url, second) if first.url else (second.url, first)
+        return _origin(url or "") in {_origin(word) for word in _words(other) if "://" in word}
+    first_targets, second_targets = _targets(first), _targets(second)
+    return bool(first_targets[:1] and first_targets[0] in second_targets) or bool(
+        second_targets[:1] and second_targets[0] in first_targets
+    )
 
 
 def with_own_references(other: ServerConfig, own: ServerConfig, key: str) -> Any:
@@ -42,21 +54,29 @@ def _own_reference(text: str, own: str | None) -> str:
     return own if own and reference and reference[1] != "env" and not text.startswith("env:") else text
 
 
-def _target(server: ServerConfig) -> str:
-    """What a command line is for: the package, script or program, without runners, options and versions."""
+def _targets(server: ServerConfig) -> list[str]:
+    """What a command line may be for: its packages, scripts and programs, without runners, options and versions.
+
+    The likeliest is the first.
+    """
     if server.builtin:
-        return f"builtin {server.builtin}"
+        return [f"builtin {server.builtin}"]
     line = " ".join((server.command or "", *server.args))
     if bundled := _BUNDLED.search(line):
-        return f"builtin {bundled[1]}"
-    words = [PurePath(server.command or "").name, *(word for argument in server.args for word in _split(argument))]
-    for position, word in enumerate(words):
+        return [f"builtin {bundled[1]}"]
+    found = []
+    for position, word in enumerate(_words(server)):
+        word = re.sub(r"^-[\w-]*=", "", word)  # --package=NAME
         name = word if word.startswith("@") else PurePath(word).name
         is_subcommand = position > 0 and name in _SUBCOMMANDS
-        if not name or word.startswith("-") or "=" in word or is_subcommand or _RUNNERS.fullmatch(name):
-            continue
-        return re.sub(r"(?<=.)@[\w.^~-]+$", "", name)
-    return line
+        if name and not word.startswith("-") and "=" not in word.replace("==", "") and not is_subcommand:
+            found.append(_VERSION.sub("", name).casefold().replace("_", "-"))
+    # A command line of runners alone is compared as a whole.
+    return [name for name in found if not _RUNNERS.fullmatch(name) and not _NUMBER.fullmatch(name)] or [line]
+
+
+def _words(server: ServerConfig) -> list[str]:
+    return [server.command or "", *(word for argument in server.args for word in _split(argument))]
 
 
 def _split(argument: str) -> list[str]:
@@ -70,8 +90,11 @@ def _origin(url: str) -> tuple[str, int | None]:
     """The host and port of a URL. The scheme makes no difference: both lead to the same server."""
     try:
         parts = urlsplit(url)
-        host = (parts.hostname or "").rstrip(".").encode("idna").decode().lower()
-        return "this machine" if is_loopback(host) else host, parts.port if parts.port not in {80, 443} else None
+        host = plain_host((parts.hostname or "").rstrip(".").encode("idna").decode().lower())
+        return "this machine" if is_loopback(host) or host in _ANY_ADDRESS else host, parts.port if parts.port not in {
+            80,
+            443,
+        } else None
     except ValueError:  # UnicodeError too
         return url, None
 

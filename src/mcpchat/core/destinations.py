@@ -1,12 +1,11 @@
 """Paths, URLs and addresses within a text: what a call could reach, in every spelling of it."""
 
-import ipaddress
 import posixpath
 import re
 from collections.abc import Iterator
-from urllib.parse import urlsplit
 
 from mcpchat.core.text_forms import nonempty
+from mcpchat.util.urls import plain_host
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _SCHEMES = re.compile(r"(?<![A-Za-z0-9+.-])(?:[A-Za-z][A-Za-z0-9+.-]+:)+/*")  # such as jar:file:/
@@ -26,8 +25,6 @@ _URL_INSIDE = re.compile(
 _HOST_END = re.compile(r"(?=[/?#])|$")
 _URL_BREAKS = re.compile(r"[\t\r\n]")  # a browser leaves them out
 _PORT = re.compile(r"(?<!:):(\d*)$|(?<=\]):(\d*)$")
-_NUMERIC_HOST = re.compile(r"(?i)(?:0x[0-9a-f]{1,20}|\d{1,20})(?:\.(?:0x[0-9a-f]{1,20}|\d{1,20})){0,3}")
-_MAX_BYTE = 255
 _MAX_PORT = 5  # digits
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ftp": 21, "ws": 80, "wss": 443}
 _SECOND_TARGET = re.compile(r"://|@|^[/~\\]")
@@ -122,11 +119,12 @@ def url_forms(text: str) -> Iterator[str]:
         if port := _PORT.search(host):
             host, number = host[: port.start()], int((port[1] or port[2] or "0")[-_MAX_PORT:])
         host = host.rstrip(".")
-        host += f":{number}" if number and number != _DEFAULT_PORTS.get(scheme) else ""
+        end = f":{number}" if number and number != _DEFAULT_PORTS.get(scheme) else ""
         path = rest.removeprefix("/")
-        for plain_host in dict.fromkeys((host, _plain_host(host))):
-            yield f"{scheme}://{plain_host}/{path}"
-            yield f"{scheme}://{plain_host}{_fold_url_path(rest)}"
+        plain = plain_host(host.strip("[]"))
+        for name in dict.fromkeys((host, f"[{plain}]" if ":" in plain else plain)):
+            yield f"{scheme}://{name}{end}/{path}"
+            yield f"{scheme}://{name}{end}{_fold_url_path(rest)}"
 
 
 def _fold_url_path(rest: str) -> str:
@@ -134,31 +132,3 @@ def _fold_url_path(rest: str) -> str:
     end = "/" if path.endswith(("/", "/.", "/..")) else ""
     folded = posixpath.normpath(re.sub("^/*", "/", path)).rstrip("/")
     return f"{folded}{end or ('' if folded else '/')}{mark}{parameters}"
-
-
-def _plain_host(host: str) -> str:
-    """Return a numeric host in its usual form: 127.0.0.1 for 0x7f000001, 127.1 and [::ffff:7f00:1]."""
-    try:
-        parts = urlsplit(f"//{host}")
-        name, port = parts.hostname or "", parts.port
-        address = _read_ipv4(name) if _NUMERIC_HOST.fullmatch(name) else ipaddress.ip_address(name)
-    except ValueError:
-        return host
-    name = str(address)
-    if isinstance(address, ipaddress.IPv6Address):
-        name = str(address.ipv4_mapped) if address.ipv4_mapped else f"[{address.compressed}]"
-    return name if port is None else f"{name}:{port}"
-
-
-def _read_ipv4(name: str) -> ipaddress.IPv4Address:
-    """Return the address of one to four numbers, in base 8, 10 or 16, as inet_aton(3) reads it. Raises ValueError."""
-    *first, last = (
-        int(part, 16) if part[:2] in ("0x", "0X") else int(part, 8 if part.startswith("0") else 10)
-        for part in name.split(".")
-    )
-    value = last
-    for position, part in enumerate(first):
-        if part > _MAX_BYTE:
-            raise ValueError(name)
-        value += part << 8 * (3 - position)
-    return ipaddress.IPv4Address(value)

@@ -8,6 +8,8 @@ from urllib.parse import urlsplit, urlunsplit
 from msgspec import Struct
 
 _MAX_LENGTH = 8192
+_NUMERIC_HOST = re.compile(r"(?i)(?:0x[0-9a-f]{1,20}|\d{1,20})(?:\.(?:0x[0-9a-f]{1,20}|\d{1,20})){0,3}")
+_MAX_BYTE = 255
 # IPv4-compatible, IPv4-translated, and the two prefixes of NAT64: the last 32 bits are an IPv4 address.
 _IPV4_NETWORKS = [
     ipaddress.IPv6Network(network) for network in ("::/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48")
@@ -120,6 +122,30 @@ def _parse_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address |
         return ipaddress.ip_address(host)
     except ValueError:
         return None
+
+
+def plain_host(host: str) -> str:
+    """The host, a numeric one in its usual form: 127.0.0.1 for 0x7f000001, 127.1 and ::ffff:7f00:1."""
+    try:
+        address = _read_ipv4(host) if _NUMERIC_HOST.fullmatch(host) else ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)
+
+
+def _read_ipv4(name: str) -> ipaddress.IPv4Address:
+    """The address of one to four numbers, in base 8, 10 or 16, as inet_aton(3) reads it. Raises ValueError."""
+    *first, last = (
+        int(part, 16) if part[:2] in ("0x", "0X") else int(part, 8 if part.startswith("0") else 10)
+        for part in name.split(".")
+    )
+    value = last
+    for position, part in enumerate(first):
+        if part > _MAX_BYTE:
+            raise ValueError(name)
+        value += part << 8 * (3 - position)
+    return ipaddress.IPv4Address(value)
 
 
 def embedded_ipv4(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:

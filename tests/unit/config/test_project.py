@@ -191,6 +191,11 @@ def test_a_server_of_the_user_under_another_name_is_recognized() -> None:
         ("npx -y srv", "npx --yes srv@latest", True), ("python srv.py", "python3.12 -u ./srv.py", True), ("uvx srv", "uv tool run srv", True),
         ("npx -y @a/srv@1.2 /home", "sh -c 'npx @a/srv /tmp'", True), ("npx a", "npx b", False), ("run", "/usr/bin/run", True),
         ("python3 -P -m mcpchat_servers.gmail", "python -m mcpchat_servers.gmail --folder /x", True),
+        ("python srv.py", "timeout 99 python3 srv.py", True), ("python srv.py", "python3 -W ignore srv.py", True),
+        ("python srv.py", "sh -c 'cd x; exec python srv.py'", True), ("npx -y @a/srv", "npx --package=@a/srv@2 srv", True),
+        ("uvx mcp-server-git", "uvx mcp-server-git==1.2", True), ("uvx mcp-server-git", "uvx mcp-server-git[all]", True),
+        ("uvx mcp-server-git", "python -m mcp_server_git", True), ("uvx mcp-server-git", "uvx mcp-server-time", False),
+        ("env -i PATH=/bin srv", "nice -n 5 srv.exe", True), ("sh -c ''", "bash", False),
     ],
 )  # fmt: skip
 def test_the_same_package_or_script_is_the_same_server(own: str, other: str, is_same: bool) -> None:
@@ -205,10 +210,20 @@ def test_the_same_package_or_script_is_the_same_server(own: str, other: str, is_
     [
         ("http://localhost:8000/mcp", "http://127.0.0.1:8000/x", True), ("http://localhost:8000", "http://localhost:8001", False),
         ("https://a.example/mcp", "https://A.example.:443/mcp/../x", True), ("https://a.example", "https://b.example", False),
+        ("http://localhost:8000", "http://127.1:8000", True), ("http://localhost:8000", "http://0.0.0.0:8000", True),
+        ("http://127.0.0.1:8000", "http://[::]:8000", True), ("http://127.0.0.1:8000", "http://0x7f.1:8000", True),
     ],
 )  # fmt: skip
 def test_the_same_origin_is_the_same_server(own: str, other: str, is_same: bool) -> None:
     assert is_same_server(ServerConfig(url=own), ServerConfig(url=other)) == is_same
+
+
+def test_a_bridge_to_the_same_origin_is_the_same_server() -> None:
+    own = ServerConfig(url="https://mcp.example.com/mcp")
+    bridge = ServerConfig(command="npx", args=("-y", "mcp-remote", "https://mcp.example.com/sse"))
+    assert is_same_server(own, bridge)
+    assert is_same_server(bridge, own)
+    assert not is_same_server(ServerConfig(url="https://other.example.com/mcp"), bridge)
 
 
 def test_a_bundled_server_started_by_hand_is_the_same_server() -> None:
@@ -357,10 +372,22 @@ PROGRAMS = (
     "lib/a.jar",
     "rb/helper.rb",
     "lib/Data/Mod.pm",
+    "build.gradle",
+    "Taskfile.dist.yml",
+    "compose.override.yml",
+    "app.csproj",
+    "sitecustomize.py",
 )
 
 
-SCRIPTS = ("server", "launch", "build.mk", "stack.yml", "sub/go")  # that only their use shows to be scripts
+SCRIPTS = (
+    "server",
+    "launch",
+    "build.mk",
+    "stack.yml",
+    "sub/go",
+    "build/com/acme/inner",
+)  # that only their use shows to be scripts
 
 
 @pytest.mark.parametrize(
@@ -370,7 +397,7 @@ SCRIPTS = ("server", "launch", "build.mk", "stack.yml", "sub/go")  # that only t
         ({"command": "tools/run"}, ["tools/run"]),
         ({"command": "cat"}, []),
         ({"command": "python", "args": ["main.py", "--db", "./data.db", "--settings=settings.json", "--model", "big.gguf"]}, ["main.py"]),
-        ({"command": "python", "args": ["-um", "pkg.mod"]}, ["pkg/mod.py"]),
+        ({"command": "python", "args": ["-um", "pkg.mod"]}, ["pkg/__init__.py", "pkg/mod.py"]),
         ({"command": "python", "args": ["-mpkg"]}, ["pkg/__init__.py"]),
         ({"command": "python", "args": ["-c", "import main; main.go()"]}, ["main.py"]),
         ({"command": "node", "args": ["--require=./hook.js", "-r./hook.js", "server"]}, ["hook.js", "server", "server.js"]),
@@ -390,16 +417,16 @@ SCRIPTS = ("server", "launch", "build.mk", "stack.yml", "sub/go")  # that only t
         ({"command": "sh", "args": ["-c", "$PWD/launch"]}, ["launch"]),
         ({"command": "sh", "args": ["-c", "exec ${FOO}"], "env": {"FOO": "./run.sh"}}, ["run.sh"]),
         ({"command": "make", "args": ["-f", "build.mk"]}, ["build.mk"]),
-        ({"command": "docker", "args": ["compose", "--file=stack.yml", "up"]}, ["stack.yml"]),
+        ({"command": "docker", "args": ["compose", "--file=stack.yml", "up"]}, ["compose.override.yml", "stack.yml"]),
         ({"command": "uv", "args": ["--directory", "sub", "run", "x.py"]}, ["run.sh", "sub/package.json", "sub/x.py"]),
-        ({"command": "python", "args": ["-m", "mod"], "env": {"PYTHONPATH": "pkg"}}, ["pkg/mod.py"]),
+        ({"command": "python", "args": ["-m", "mod"], "env": {"PYTHONPATH": "pkg"}}, ["pkg/mod.py", "sitecustomize.py"]),
         ({"command": "java", "args": ["-cp", ".", "Main"]}, ["Main.class"]),
         ({"command": "/usr/bin/java", "args": ["-cp", "lib/x:build", "com.acme.Main"]}, ["build/com/acme/Main.class"]),
         ({"command": "sh", "args": ["-c", "exec java -classpath=FOLDER Main"]}, ["Main.class"]),
         ({"command": "java21", "args": ["-cp", "build", "com/acme/Main"]}, ["build/com/acme/Main.class"]),
         ({"command": "java", "args": ["-cp", "build:lib/*", "Ümain"]}, ["lib/a.jar"]),
         ({"command": "cat", "args": ["Main"]}, []),
-        ({"command": "bundle", "args": ["exec", "server"]}, ["Gemfile", "server.js"]),
+        ({"command": "bundle", "args": ["exec", "server"]}, ["Gemfile", "server", "server.js"]),
         ({"command": "Rscript", "args": ["launch", "data.db"]}, ["launch"]),
         ({"command": "ruby", "args": ["-Irb", "-rhelper", "-e", "go"]}, ["rb/helper.rb"]),
         ({"command": "perl", "args": ["-I", "lib", "-MData::Mod", "-e", "go"]}, ["lib/Data/Mod.pm"]),
@@ -407,6 +434,23 @@ SCRIPTS = ("server", "launch", "build.mk", "stack.yml", "sub/go")  # that only t
         ({"command": "sh", "args": ["-c", "sh <launch"]}, ["launch"]),
         ({"command": "sh", "args": ["-c", ". ./launch"]}, ["launch"]),
         ({"command": "python", "args": ["-c", "exec(open('launch').read())"]}, ["launch"]),
+        ({"command": "python3", "args": ["-W", "launch", "big.gguf"]}, ["big.gguf", "launch"]),  # launch is a decoy
+        ({"command": "bash", "args": ["-o", "launch", "server"]}, ["launch", "server", "server.js"]),
+        ({"command": "sh", "args": ["-c", "cat big.gguf | sh"]}, ["big.gguf"]),
+        ({"command": "sh", "args": ["-c", "cat launch | cat"]}, ["launch"]),
+        ({"command": "make", "args": ["-fbuild.mk"]}, ["build.mk"]),
+        ({"command": "gawk", "args": ["-f", "launch", "data.db"]}, ["launch"]),
+        ({"command": "sh", "args": ["-c", "cd build && cd com/acme && sh inner"]}, ["build/com/acme/inner"]),
+        ({"command": "python", "args": ["-m", "pkg.mod"]}, ["pkg/__init__.py", "pkg/mod.py"]),
+        ({"command": "python", "args": ["-c", "from main import go"]}, ["main.py"]),
+        ({"command": "uv", "args": ["run", "launch"]}, ["launch", "run.sh"]),
+        ({"command": "env", "args": ["BASH_ENV=launch", "LD_PRELOAD=./server", "x"]}, ["launch", "server", "server.js"]),
+        ({"command": "luajit", "args": ["launch"]}, ["launch"]),
+        ({"command": "./gradlew", "args": ["run"]}, ["build.gradle", "run.sh"]),
+        ({"command": "task", "args": ["go"]}, ["Taskfile.dist.yml"]),
+        ({"command": "docker", "args": ["compose", "up"]}, ["compose.override.yml"]),
+        ({"command": "dotnet", "args": ["run"]}, ["app.csproj", "run.sh"]),
+        ({"command": "python", "args": ["x"], "env": {"PYTHONPATH": "."}}, ["sitecustomize.py"]),
         ({"command": "cat", "args": ["--include", "data.db", "*.db"]}, []),
         ({"command": 7}, []),
         ({"url": "https://x.example"}, []),

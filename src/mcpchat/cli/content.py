@@ -1,6 +1,7 @@
 """Contents of results and resources, printed or saved."""
 
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
@@ -55,9 +56,11 @@ def print_tool_result(name: str, result: ToolResult, output: str, file: Path | N
 
 
 def print_result(result: ToolResult, stream: TextIO) -> None:
-    """Print the result's text, made safe for a terminal."""
-    text = sanitize(result_text(result)) if is_terminal(stream) else result_text(result)
-    stream.write(text.rstrip("\n") + "\n")
+    """Print the result's text, made safe for a terminal. There, an error is indented: it is no message of ours."""
+    text = result_text(result).rstrip("\n")
+    if is_terminal(stream):
+        text = textwrap.indent(sanitize(text), "  ") if result.is_error else sanitize(text)
+    stream.write(text + "\n")
 
 
 def write_raw(parts: Sequence[Content]) -> None:

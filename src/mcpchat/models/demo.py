@@ -13,6 +13,7 @@ from mcpchat.core.search_tools import CALL_TOOL, SEARCH_TOOLS, read_wrapped_call
 from mcpchat.core.tools import OWN_SERVER, ToolSpec, required_names, schema_types
 from mcpchat.models.context_sizes import ModelInfo
 from mcpchat.models.endpoint import EndpointDefaults, ModelEndpoint
+from mcpchat.util.sanitize import one_line
 
 NOTICE = (
     "This is the built-in demo, not a language model: it matches words to tools and fills in their arguments. "
@@ -125,10 +126,10 @@ def _format_no_match(tools: Sequence[ToolSpec]) -> str:
     tools = [tool for tool in tools if tool.server != OWN_SERVER]
     if not tools:
         return "There is no tool to call: add a server, then ask for something that it can do."
-    labels = [tool.qualified_name for tool in tools[:20]]
+    labels = [one_line(tool.qualified_name) for tool in tools[:20]]
     more = f" and {len(tools) - 20} more" if len(tools) > 20 else ""
     has_calculator = any(tool.model_name.endswith("__calculate") for tool in tools)
-    example = "What is 1234 * 5678?" if has_calculator else f'{tools[0].qualified_name} "..."'
+    example = "What is 1234 * 5678?" if has_calculator else f'{labels[0]} "..."'
     return (
         f"No tool fits this question, or a required argument is missing from it. "
         f"Tools: {', '.join(labels)}{more}.\n\nTry a tool's name, with its arguments in quotes: {example}"

@@ -105,17 +105,18 @@ class SecretRegistry:
                 self._hex.add(hex_forms(value))
                 self._base64.add(base64_forms(value))
 
-    def redact(self, text: str, start: int = 0) -> str:
-        """Replace each known secret, and each token of a well-known format, with ``[secret]``, from ``start`` on.
+    def redact(self, text: str, start: int = 0, end: int | None = None) -> str:
+        """Return the text from ``start`` to ``end``, with ``[secret]`` for known secrets and tokens of known formats.
 
         Invisible characters within a secret do not hide it.
         """
-        parts, end = [], start
+        end = len(text) if end is None else end
+        parts, done = [], start
         for begin, stop in self._find_spans(text):
-            if stop > end:
-                parts += [text[end:begin], REDACTED]
-                end = stop
-        return "".join((*parts, text[end:])) if parts else text[start:]
+            if stop > done and begin < end:
+                parts += [text[done:begin], REDACTED]
+                done = stop
+        return "".join((*parts, text[done:end]))
 
     def _find_spans(self, text: str) -> list[tuple[int, int]]:
         """The places of secrets, in order, without overlaps."""
@@ -223,7 +224,7 @@ class StreamRedactor:
 
     def _show(self, text: str, end: int) -> str:
         """The text up to ``end``, redacted, without what was shown already; the rest is held back."""
-        redacted = self._secrets.redact(text[:end], len(self._context))
+        redacted = self._secrets.redact(text, len(self._context), end)
         self._pending, self._context = text[end:], text[max(0, end - MAX_CONTEXT) : end]
         return redacted
 

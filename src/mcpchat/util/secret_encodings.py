@@ -58,18 +58,19 @@ _BASE64_CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012345
 class Reading(NamedTuple):
     """A text as somebody reads it, and where each of its characters began in the text itself, and its end.
 
-    ``starts`` is None if the text is as it was. ``has_escapes`` says that a character can be longer than one.
+    ``starts`` is None if the text is as it was. ``ends`` says for each character where the one before it ended, if a
+    character can be longer than one.
     """
 
     text: str
     starts: list[int] | None
-    has_escapes: bool = False
+    ends: list[int] | None = None
 
     def span(self, start: int, stop: int) -> tuple[int, int]:
         """The place in the text itself of what is from ``start`` to ``stop``."""
         if self.starts is None or start == stop:
             return start, stop
-        return self.starts[start], self.starts[stop] if self.has_escapes else self.starts[stop - 1] + 1
+        return self.starts[start], self.ends[stop] if self.ends is not None else self.starts[stop - 1] + 1
 
     def find_index(self, place: int) -> int:
         """The first character that did not begin before the place in the text itself."""
@@ -137,13 +138,12 @@ def read_visible(text: str) -> Iterator[Reading]:
 
 def read_escapes(reading: Reading) -> Iterator[Reading]:
     """The text with its escapes decoded, once and again if there are escapes within escapes."""
-    text, starts = reading.text, reading.starts
     for _ in range(_MAX_LEVELS):
-        if not _ESCAPE.search(text):
+        if not _ESCAPE.search(reading.text):
             return
-        text, inner = _decode_escapes(text)
-        starts = inner if starts is None else [starts[start] for start in inner]
-        yield Reading(text, starts, has_escapes=True)
+        text, inner = _decode_escapes(reading.text)
+        reading = Reading(text, [reading.place(start) for start in inner], [reading.span(0, end)[1] for end in inner])
+        yield reading
 
 
 def read_hex(text: str) -> Iterator[tuple[int, Reading]]:

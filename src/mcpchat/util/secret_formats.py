@@ -32,15 +32,15 @@ _FORMATS: tuple[tuple[str, str], ...] = (
 )
 # Formats that begin with a number, for bots of Telegram and, in base64, of Discord; and how that looks at a text's end.
 _SHAPES = r"\d{8,10}:AA[\w-]{32,}|[MNO][DTjz][A-Za-z0-9]{22,26}\.[\w-]{6}\.[\w-]{27,}"
-_PARTIAL_SHAPE = re.compile(
-    r"(?<![\w.,-])(?:\d{1,10}(?::A?)?|[MNO](?:[DTjz][A-Za-z0-9]{0,26}(?:\.[\w-]{0,6})?)?)\Z", re.ASCII
-)
 _MAX_PARTIAL_SHAPE = 40  # characters
 PREFIXES = tuple(prefix for prefixes, _ in _FORMATS for prefix in prefixes.split())
 # A token begins where no ASCII word goes on. An escape (\n, %20, =0A, \u0022) ends a word too, and an option (-p).
 _BEGINNING = (
     r"(?:(?<![A-Za-z0-9-])|(?<=\\[abefnrtv0])|(?<=%[0-9A-Fa-f]{2})|(?<=%25[0-9A-Fa-f]{2})|(?<==[0-9A-F]{2})"
     r"|(?<=\\u[0-9A-Fa-f]{4})|(?<=\\x[0-9A-Fa-f]{2})|(?<=\\[0-3][0-7]{2})|(?<=\s-[A-Za-z]))"
+)
+_PARTIAL_SHAPE = re.compile(
+    rf"{_BEGINNING}(?<![.,])(?:\d{{1,10}}(?::A?)?|[MNO](?:[DTjz][A-Za-z0-9]{{0,26}}(?:\.[\w-]{{0,6}})?)?)\Z", re.ASCII
 )
 MAX_CONTEXT = 8  # characters before a token that say whether it begins there
 _ALTERNATIVES = "|".join(f"(?:{'|'.join(map(re.escape, prefixes.split()))}){rest}" for prefixes, rest in _FORMATS)
@@ -64,6 +64,7 @@ _LINE_BREAK = rf"\n|\\n|\r|\\r|{_PERCENT}0[AaDd]"
 # What follows the header: base64, in long pieces or in lines of its own; the footer; and what may stand between them.
 _KEY_ITEM = re.compile(
     rf"(?P<footer>-----END{_KEY_LABEL})|(?P<header>{_KEY_BEGIN})"
+    r"|(?P<open>-{1,5}\Z|-----E(?:N(?:D[A-Z0-9 +%-]{0,60})?)?\Z)"
     rf"|(?P<base64>(?:[A-Za-z0-9+/=]|{_PERCENT}(?:2[BbFf]|3[Dd])){{32,}}"
     r"|(?:(?<=\n)|(?<=\r)|(?<=\\n)|(?<=\\r)|(?<=[%5]0[AaDd]))(?:[A-Za-z0-9+/=]|%(?:25){0,3}(?:2[BbFf]|3[Dd])){1,31}"
     rf"(?=[ \t]*(?:{_LINE_BREAK}|[\"'`]|\\+[\"'nr]|\Z)))"
@@ -164,6 +165,8 @@ def _find_key_end(text: str, position: int) -> tuple[int, bool]:
             return (position if not has_other or end > header_end else end), False
         if item["header"]:
             return end, False
+        if item["open"]:
+            return end, True
         if item["base64"]:
             end = position
         has_other = has_other or item["other"] is not None

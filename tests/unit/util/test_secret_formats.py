@@ -2,6 +2,7 @@
 
 import base64
 import html
+import itertools
 import json
 import re
 from urllib.parse import quote, quote_plus
@@ -496,3 +497,24 @@ def test_a_text_about_private_keys_is_not_lost(text: str, size: int) -> None:
     shown = "".join(stream.feed(text[start : start + size]) for start in range(0, len(text), size))
     assert shown + stream.flush() == expected
     assert len(shown) > len(expected) - 200  # nothing much was held back
+
+
+PIECES = st.sampled_from([
+    "The quick brown ", "-----BEGIN PRIVATE KEY-----", "\n", "MIIEvQIBADANBgkqhkiG9w0BAQEFAASC", "ghp_a1B2a1B2a1B2a1B2a1B2", KNOWN, "746865",
+    "0x74, 0x68", "dGhlLWtub3du", "\\u0074", "\\n", "_", "%74", "&amp;", "{", "}", "\\", "12345678:AA",
+    "MT", "sk-", "eyJ", "-", "-----END PRIVATE KEY-----", "\u00e9", "\u200b", "a b, c. ", " ", "\r", "> ", "0", "x", "=", "\ud800",
+])  # fmt: skip
+
+
+@given(st.lists(PIECES, max_size=25), st.lists(st.integers(1, 9), min_size=1, max_size=9))
+def test_a_stream_of_any_pieces_is_redacted_like_the_whole(pieces: list[str], cuts: list[int]) -> None:
+    registry = SecretRegistry()
+    registry.add(KNOWN)
+    text = rest = "".join(pieces)
+    stream, shown = StreamRedactor(registry), ""
+    for size in itertools.cycle(cuts):
+        shown += stream.feed(rest[:size])
+        rest = rest[size:]
+        if not rest:
+            break
+    assert shown + stream.flush() == registry.redact(text)

@@ -18,7 +18,7 @@ _SHELL_MARKS = re.compile(r"[\"'\\{},]")
 _EXPANSION = re.compile(r"\$(?:[A-Za-z_{(*@#?!'-]|$)|^\.{1,2}(?![\w.])|\*|\?(?!$)")
 _UNSET_VARIABLE = re.compile(r"\$(?!\{?(?:HOME|PWD|OLDPWD|TMPDIR|USER)\b)\{?\w+[^/]*?(/.*)", re.DOTALL)
 _GLUED = re.compile(r"(?:^-{1,2}[A-Za-z]+|[^\w/.~\]-])(/.*)", re.DOTALL)  # -f/etc/x, @/etc/x
-_WORDS = re.compile(r"[\s<>()\[\]{}\"']+")
+_WORDS = re.compile(r"[\s<>(){}\"']+|(?<![\w/-])\[|\](?![\w/-])")  # "/app/[id]/page" is one word
 _URL_INSIDE = re.compile(
     r"(?P<scheme>[Hh][Tt]{2}[Pp][Ss]?(?=:)|[A-Za-z][A-Za-z0-9+.-]{0,20}(?=:[/\\])):[/\\]*(?P<rest>[^\s\"'<>/\\][^\s\"'<>]*)"
 )
@@ -55,6 +55,11 @@ def url_pieces(text: str) -> list[str]:
         return []
     pieces = [piece for piece in nonempty(re.split(r"[;|]", text))[1:] if _SECOND_TARGET.search(piece)]
     return [*pieces, *(piece for piece in nonempty(text.split("&"))[1:] if _SECOND_URL.match(piece))]
+
+
+def is_path(text: str) -> bool:
+    """Whether the text begins as a path or a URL does."""
+    return re.match(r"\s*(?:/|~|\.{1,2}/|[A-Za-z]:[/\\]|[A-Za-z][A-Za-z0-9+.-]*://)", text) is not None
 
 
 def is_url(text: str) -> bool:

@@ -6,13 +6,14 @@ import string
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from fnmatch import fnmatchcase, translate
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct
 
 from mcpchat.core.destinations import (
     destinations,
     is_destination,
+    is_path,
     is_url,
     leaves_folder,
     list_pieces,
@@ -85,6 +86,9 @@ class Condition(Struct, frozen=True, kw_only=True):
         as_url = is_url(text) and "/" in self.pattern
         if as_url and runs_more(text):
             return False
+        # A rule such as "git *" is about a command; one such as "/home/me/*" is not.
+        is_command = re.search(r"\s|\\s", self.pattern.strip()) is not None and not is_path(self.pattern)
+        kind: Literal["command", "text", "url"] = "url" if as_url else "command" if is_command else "text"
         commands, words_of_pattern, items = [self.pattern], [self.pattern], [self.pattern]
         if not self.regex:
             commands += command_pieces(self.pattern)
@@ -95,7 +99,7 @@ class Condition(Struct, frozen=True, kw_only=True):
         # A comma in the value is part of the text then.
         is_text = self.regex and re.search(r"\s|,|\\s", _NO_TEXT.sub("", self.pattern)) is not None
         return (
-            all(self._matches_any(commands, piece) for piece in command_pieces(text, as_url=as_url))
+            all(self._matches_any(commands, piece) for piece in command_pieces(text, kind=kind))
             and all(
                 self._matches_any(items, piece) for piece in list_pieces(text) if not is_text or is_destination(piece)
             )

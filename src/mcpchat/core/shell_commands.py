@@ -3,16 +3,17 @@
 import posixpath
 import re
 from collections.abc import Iterator
+from typing import Literal
 
 from mcpchat.core.text_forms import nonempty
 
 _JOINED_OUTPUT = re.compile(r"(?<=\s)[12]?>&[12](?=\s|$)")  # 2>&1 writes to no file
 _NUMBER = r"\s*=?\s*\d[\d.,]*%?(?:[\s)\]]|$)"  # a comparison: > 5
-_SEPARATORS = re.compile(
-    r"[;|&\r\n\0\x0b\x0c\x1c-\x1e\x85\u2028\u2029`]"
-    r"|(?:^|(?<=[\s$<>=*?\]@!+'\"]))\("  # a group; fish runs what is in it, zsh the qualifiers of a glob
-    rf"|\d?>>?(?=\s*\S)(?!{_NUMBER})"
-)
+_SIGNS = r"[;|&\r\n\0\x0b\x0c\x1c-\x1e\x85\u2028\u2029`]"
+_REDIRECTION = rf"\d?(?<!<)>>?(?=\s*\S)(?!{_NUMBER})"
+_SEPARATORS = re.compile(rf"{_SIGNS}|{_REDIRECTION}|(?<=[$<>=])\(")
+# Also at each group: fish runs what is in it, zsh the qualifiers of a glob.
+_GROUP_SEPARATORS = re.compile(rf"{_SIGNS}|{_REDIRECTION}|(?:^|(?<=[\s$<>=*?\]@!+'\"]))\(")
 _LINE_SEPARATORS = re.compile(r"[\r\n\0]")
 _RUNS_MORE = re.compile(r"`|\$[({'\"]|[<>]\(")
 _QUOTES = re.compile(r"[\"'\\]")
@@ -23,22 +24,24 @@ _ASSIGNMENT = re.compile(r"\w+\+?=\S*")
 # Programs and keywords that run what follows them, some after options of their own.
 _WRAPPER_NAMES = """
     ! ash bash builtin busybox bwrap caffeinate case chroot chrt chpst command csh dash do doas docker elif else
-    env eval exec find firejail fish flock for if ionice ksh ltrace mksh nice nocorrect noglob nohup nsenter
+    env eval exec firejail fish flock for if ionice ksh ltrace mksh nice nocorrect noglob nohup nsenter
     numactl parallel pkexec podman proot rlwrap runuser script setarch setpriv setsid sh ssh stdbuf strace su
     sudo systemd-run taskset tcsh then time timeout tini toybox trap unbuffer unshare until watch while xargs
     yash zsh
 """
 _WRAPPERS = frozenset(_WRAPPER_NAMES.split())
+_FINDERS = frozenset(("find", "fd", "fdfind"))
+_EXECUTES = re.compile(r"(?:^|(?<= ))(?:-(?:exec|ok)(?:dir)?|-[xX]|--exec(?:-batch)?) ")
 _MAX_WORDS = 40  # of a wrapper and its options
 
 
-def command_pieces(text: str, *, as_url: bool = False) -> list[str]:
-    """Return the pieces that a shell would run, write to or read: between semicolons, pipes, new lines, & and so on.
+def command_pieces(text: str, *, kind: Literal["command", "text", "url"] = "command") -> list[str]:
+    """Return the pieces that a shell would run or write to: between semicolons, pipes, new lines, & and so on.
 
-    With ``as_url`` the text is known to be one URL, within which only new lines separate.
+    In a ``text`` that need not be a command, parentheses separate nothing. In a ``url`` only new lines separate.
     """
-    text = _JOINED_OUTPUT.sub("", text)
-    return nonempty((_LINE_SEPARATORS if as_url else _SEPARATORS).split(text))
+    separators = {"command": _GROUP_SEPARATORS, "text": _SEPARATORS, "url": _LINE_SEPARATORS}[kind]
+    return nonempty(separators.split(_JOINED_OUTPUT.sub("", text)))
 
 
 def runs_more(text: str) -> bool:
@@ -63,7 +66,9 @@ def _read_command(command: str) -> Iterator[str]:
             program = posixpath.basename(word)
             yield text
             yield f"{program} {rest}".strip()
+            if program in _FINDERS:
+                _, _, rest = _EXECUTES.sub("\0", rest, count=1).partition("\0")
             is_wrapped = is_wrapped or program in _WRAPPERS
-            if not rest or not (is_wrapped or _ASSIGNMENT.fullmatch(word)):
+            if not rest or not (is_wrapped or program in _FINDERS or _ASSIGNMENT.fullmatch(word)):
                 break
             text = rest

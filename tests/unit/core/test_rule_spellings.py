@@ -242,6 +242,8 @@ def test_an_allowing_rule_lets_nothing_else_run_or_be_reached(rule: str, value: 
     [
         ("x=git *", "git log 2>&1"), ("x=git *", "git diff HEAD~2..HEAD -- src/a.py"), ("x=git *", "git log $HOME *.py"),
         ("x=git *", "git diff HEAD^..HEAD"), ("x=cat /tmp/*", "cat /tmp/a /tmp/b"), ("x=cat /tmp/*", "cat /tmp/..a/b"),
+        ("x=/home/me/*", "/home/me/my report (1).pdf"), ("x=/home/me/*", "/home/me/app/[id]/page.tsx"), ("x=Report*", "Report (May)"),
+        ("x=/my files/*", "/my files/a (1).pdf"), ("x=SELECT *", "SELECT * FROM t WHERE a <> 'x'"),
         ("x=SELECT *", "SELECT count(*) FROM t WHERE a > 5"), ("x=SELECT *", "SELECT * FROM t WHERE a >= 5.5"),
         ("x=https://api.example.com/*", "https://api.example.com/a;v=1?b=c&d=e|f"), ("x=*.example.com/*", "https://a.example.com/?b&c"),
         ("x~=git (status|diff)( .*)?", "git diff src/main.py"), ("x~=git (status|diff)( .*)?", "git diff src/a.py src/b.py"),
@@ -334,7 +336,9 @@ def test_a_restricting_rule_finds_a_command_that_another_runs(command: Any) -> N
     assert restricts("command=rm *", command=command)
 
 
-@pytest.mark.parametrize("command", ["git commit -m 'rm x'", "echo rm x", "arm x", "ls rm", "git rm x"])
+@pytest.mark.parametrize(
+    "command", ["git commit -m 'rm x'", "find . -name rm -type f", "echo rm x", "arm x", "ls rm", "git rm x"]
+)
 def test_a_restricting_rule_finds_no_command_that_is_a_word_of_another(command: str) -> None:
     assert not restricts("command=rm *", command=command)
 

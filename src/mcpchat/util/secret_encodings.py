@@ -142,7 +142,11 @@ def read_escapes(reading: Reading) -> Iterator[Reading]:
         if not _ESCAPE.search(reading.text):
             return
         text, inner = _decode_escapes(reading.text)
-        reading = Reading(text, [reading.place(start) for start in inner], [reading.span(0, end)[1] for end in inner])
+        if reading.starts is None:
+            reading = Reading(text, inner, inner)
+        else:
+            starts, ends = reading.starts, reading.ends or [0, *(start + 1 for start in reading.starts[:-1])]
+            reading = Reading(text, [starts[start] for start in inner], [ends[end] for end in inner])
         yield reading
 
 

@@ -7,8 +7,8 @@ from urllib.parse import unquote
 
 import msgspec
 
+from mcpchat.config.references import find_references, read_variable
 from mcpchat.config.schema import Config
-from mcpchat.config.secret_refs import find_references, read_variable
 from mcpchat.config.validation import SECRET_NAME, iter_literal_secrets
 from mcpchat.util.urls import get_parameter
 

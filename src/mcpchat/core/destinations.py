@@ -133,7 +133,7 @@ def url_forms(text: str) -> Iterator[str]:
 
 
 def _fold_url_path(rest: str) -> str:
-    path, mark, parameters = re.match(r"([^?#]*)([?#]?)(.*)", rest, re.DOTALL).groups()  # type: ignore[union-attr]
+    path, *parameters = re.split(r"(?=[?#])", rest, maxsplit=1)
     end = "/" if path.endswith(("/", "/.", "/..")) else ""
     folded = posixpath.normpath(re.sub("^/*", "/", path)).rstrip("/")
-    return f"{folded}{end or ('' if folded else '/')}{mark}{parameters}"
+    return f"{folded}{end or ('' if folded else '/')}{''.join(parameters)}"

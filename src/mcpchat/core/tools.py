@@ -12,6 +12,7 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from mcpchat.core.tool_schema import to_tool_schema
+from mcpchat.util.json_problems import describe_json_error
 from mcpchat.util.text import closest_matches, did_you_mean, replace_surrogates
 
 OWN_SERVER = "mcpchat"  # the server's name of the tools that mcpchat itself offers; no other server has it
@@ -141,10 +142,7 @@ def parse_arguments(text: str) -> dict[str, Any]:
         except ValueError as error:
             value = _parse_python_literal(written)
             if value is None:
-                reason = str(error)
-                if isinstance(error, json.JSONDecodeError):
-                    reason = f"{error.msg}, at character {error.pos + 1}"
-                raise InvalidArguments(f"the arguments are not valid JSON: {reason}") from error
+                raise InvalidArguments(f"the arguments are not valid JSON: {describe_json_error(error)}") from error
         except RecursionError as error:
             raise InvalidArguments("the arguments are nested too deeply") from error
     if value is None:

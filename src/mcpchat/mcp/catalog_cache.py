@@ -14,8 +14,8 @@ import msgspec
 from msgspec import Struct
 
 from mcpchat.config.project_programs import INTERPRETER, SCRIPT_NAME
+from mcpchat.config.references import find_references, read_variable
 from mcpchat.config.schema import ServerConfig
-from mcpchat.config.secret_refs import find_references, read_variable
 from mcpchat.core.catalog import Catalog
 from mcpchat.errors import StoreError
 from mcpchat.mcp.limits import ToolLimits

@@ -11,8 +11,9 @@ from typing import Any, Literal, TypeVar, cast
 from msgspec.structs import replace
 
 from mcpchat.config.known_secrets import is_harmless
+from mcpchat.config.references import find_references
 from mcpchat.config.schema import DEFAULT_TIMEOUTS, ServerConfig, Timeouts
-from mcpchat.config.secret_refs import find_references, read_references
+from mcpchat.config.secret_refs import read_references
 from mcpchat.core.catalog import Catalog, Prompt, ResourceTemplate, rename_catalog
 from mcpchat.core.events import Emit, Notice, ServerChanged, ServerState, ToolProgress
 from mcpchat.core.messages import Content, Message, ToolResult, error_result

@@ -16,11 +16,15 @@ _WORDS = {
 
 
 def describe_json_error(error: Exception) -> str:
-    """Where and why a text is no JSON, such as ``line 1, character 2: a comma was expected``."""
+    """Where and why a text is no JSON, such as ``line 3, character 2: a comma was expected``.
+
+    The line is left out if there is only one.
+    """
     if not isinstance(error, json.JSONDecodeError):
         return (
             "it is nested too deeply" if isinstance(error, RecursionError) else "it has a number that JSON cannot have"
         )
     reason = next((words for beginning, words in _WORDS.items() if error.msg.startswith(beginning)), "")
-    place = f"line {error.lineno}, character {error.colno}"
+    place = f"character {error.colno}"
+    place = f"line {error.lineno}, {place}" if "\n" in error.doc else place
     return f"{place}: {reason}" if reason else place

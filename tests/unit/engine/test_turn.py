@@ -141,7 +141,7 @@ async def test_calls_of_a_step_run_in_parallel_with_ordered_results() -> None:
     ("name", "arguments", "stored_arguments", "message"),
     [
         ("box__ecko", "{}", "{}", "no tool is named 'box__ecko'. The nearest: box__echo."),
-        (TOOL, '{"text": ', "{}", "the arguments are not valid JSON: Expecting value, at character 10"),
+        (TOOL, '{"text": ', "{}", "the arguments are not valid JSON: character 10: a value was expected"),
         (TOOL, "[1]", "{}", "the arguments must be a JSON object, not list; it takes text (required)"),
     ],
 )

@@ -141,7 +141,8 @@ class CallbackListener:
 
     def _is_of_another_user(self, writer: asyncio.StreamWriter) -> bool:
         peer = writer.get_extra_info("peername")
-        return peer is not None and _find_socket_owner(peer, self.port) not in {None, os.geteuid(), 0}
+        user = _find_socket_owner(peer, self.port) if peer is not None else None
+        return user is not None and user not in {os.geteuid(), 0}
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

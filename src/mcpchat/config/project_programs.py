@@ -11,6 +11,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from mcpchat.config.program_variables import effect_of
+from mcpchat.core.shell_commands import WRAPPERS
 
 _MAX_BYTES = 50 * 2**20  # of a file that is read; of a larger one, size and time stand for the content
 _MAX_ARGUMENT = 4096  # characters that are looked at
@@ -26,11 +27,11 @@ INTERPRETER = re.compile(
     r"|guile|racket|sbcl|clj|bb|ocaml|runghc|ghci|groovy|kotlin|scala|swift|dart|dotnet|mono|octave|osascript|jshell|nim|crystal)"
     r"[\d.]*(\.exe)?"
 )
-_COMPOSE_FILES = (
+_COMPOSE_FILES = [
     f"{name}.{end}"
     for name in ("compose", "compose.override", "docker-compose", "docker-compose.override")
     for end in ("yaml", "yml")
-)
+]
 # What these programs run is in a file that the command line does not name.
 _BUILD_FILES: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("npm", "pnpm", "yarn", "bun", "npx", "pnpx", "bunx", "node"), ("package.json", ".npmrc")),
@@ -78,10 +79,6 @@ _JAVA = re.compile(r"(javaw?|kotlin|scala|groovy)[\d.]*(\.exe)?")  # they find a
 _CLASS_NAME = re.compile(r"[^\W\d][\w$]*(?:[./][\w$]+)*")
 _MAX_LIBRARIES = 100  # of a folder that a class path names
 _BUILD_NAMES = frozenset(PurePath(name).name for names in _BUILD_FILES.values() for name in names)
-# Programs that run what follows them, also a script without a suffix.
-_WRAPPERS = re.compile(
-    r"env|exec|nice|nohup|timeout|time|xargs|setsid|stdbuf|sudo|doas|flock|parallel|find|watch|chroot|unshare"
-)
 _SEARCH_PATHS = re.compile(r"PYTHON(PATH|HOME|USERBASE)\b")
 _MAX_FOLDERS, _MAX_FOLDER_DEPTH = 100, 3  # of those that words name: their number, and how many after each other
 _VARIABLE = re.compile(r"\$\{?(\w+)\}?")
@@ -178,9 +175,9 @@ def _with_packages(module: str) -> list[str]:
 
 
 def _runs_more(word: str) -> bool:
-    """Whether the word is a program that runs what other words name."""
+    """Whether the word is a program that runs what other words name, also a script without a suffix."""
     path = PurePath(word)
-    return bool(INTERPRETER.fullmatch(path.name) or _WRAPPERS.fullmatch(path.name) or path.stem in _BUILD_FILES)
+    return bool(INTERPRETER.fullmatch(path.name) or path.name in WRAPPERS or path.stem in _BUILD_FILES)
 
 
 def _named_folders(bases: Sequence[str], words: Sequence[str]) -> list[str]:

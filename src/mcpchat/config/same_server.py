@@ -7,14 +7,15 @@ from pathlib import PurePath
 from typing import Any
 from urllib.parse import urlsplit
 
+from mcpchat.config.project_programs import INTERPRETER
 from mcpchat.config.schema import NamedServer, ProjectServer, ServerConfig
 from mcpchat.config.validation import REFERENCE
+from mcpchat.core.shell_commands import WRAPPERS
 from mcpchat.util.urls import is_loopback, plain_host
 
-_RUNNERS = re.compile(
-    r"(env|nice|nohup|timeout|time|stdbuf|sudo|sh|bash|zsh|dash|fish|cmd|powershell|pwsh|npx|npm|pnpm|pnpx|bun|bunx|yarn"
-    r"|node|deno|tsx|ts-node|uv|uvx|pipx|python|pypy|py|docker|podman|dotnet|java|ruby|perl|php|go|cargo)"
-    r"([\d.]*)(\.exe|\.cmd)?"
+# They start a package or a program that follows; so do interpreters, and what runs any command.
+_PACKAGE_RUNNERS = re.compile(
+    r"(npx|npm|pnpm|pnpx|bunx|yarn|uv|uvx|pipx|py|docker|podman|java|go|cargo)([\d.]*)(\.exe|\.cmd)?"
 )
 _ADDED = (ProjectServer, NamedServer)  # to the user's own config
 _SUBCOMMANDS = {"run", "exec", "start", "tool", "dlx", "x", "install", "jar"}
@@ -35,9 +36,7 @@ def is_same_server(first: ServerConfig, second: ServerConfig) -> bool:
         url, other = (first.url, second) if first.url else (second.url, first)
         return _origin(url or "") in {_origin(word) for word in _words(other) if "://" in word}
     first_targets, second_targets = _targets(first), _targets(second)
-    return bool(first_targets[:1] and first_targets[0] in second_targets) or bool(
-        second_targets[:1] and second_targets[0] in first_targets
-    )
+    return first_targets[0] in second_targets or second_targets[0] in first_targets
 
 
 def with_own_references(other: ServerConfig, own: ServerConfig, key: str) -> Any:
@@ -72,7 +71,11 @@ def _targets(server: ServerConfig) -> list[str]:
         if name and not word.startswith("-") and "=" not in word.replace("==", "") and not is_subcommand:
             found.append(_VERSION.sub("", name).casefold().replace("_", "-"))
     # A command line of runners alone is compared as a whole.
-    return [name for name in found if not _RUNNERS.fullmatch(name) and not _NUMBER.fullmatch(name)] or [line]
+    return [name for name in found if not _is_runner(name) and not _NUMBER.fullmatch(name)] or [line]
+
+
+def _is_runner(name: str) -> bool:
+    return any(pattern.fullmatch(name) for pattern in (_PACKAGE_RUNNERS, INTERPRETER)) or name in WRAPPERS
 
 
 def _words(server: ServerConfig) -> list[str]:
@@ -91,10 +94,8 @@ def _origin(url: str) -> tuple[str, int | None]:
     try:
         parts = urlsplit(url)
         host = plain_host((parts.hostname or "").rstrip(".").encode("idna").decode().lower())
-        return "this machine" if is_loopback(host) or host in _ANY_ADDRESS else host, parts.port if parts.port not in {
-            80,
-            443,
-        } else None
+        is_here = is_loopback(host) or host in _ANY_ADDRESS
+        return "this machine" if is_here else host, None if parts.port in {80, 443} else parts.port
     except ValueError:  # UnicodeError too
         return url, None
 

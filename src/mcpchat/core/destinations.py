@@ -49,7 +49,7 @@ def list_pieces(text: str) -> list[str]:
 def url_pieces(text: str) -> list[str]:
     """Return what follows ``;``, ``|`` or ``&`` within one URL and could be read as a URL, a path or an address.
 
-    A parameter, as after ``&``, may be anything but a URL of its own.
+    What follows ``&`` is a parameter, unless it is a URL.
     """
     if not _URL.match(text.strip()):
         return []
@@ -94,7 +94,7 @@ def is_destination(text: str) -> bool:
 def path_forms(text: str) -> Iterator[str]:
     """Yield the spellings of a path: without what is before it, folded, and absolute if it climbs out of its folder.
 
-    A link may lead anywhere, so what follows ".." is looked at as a path of its own too.
+    What follows ".." is also yielded as an absolute path: a link before it can lead anywhere.
     """
     if "/" not in text and "\\" not in text:
         return

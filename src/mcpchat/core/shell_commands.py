@@ -29,8 +29,8 @@ _WRAPPER_NAMES = """
     sudo systemd-run taskset tcsh then time timeout tini toybox trap unbuffer unshare until watch while xargs
     yash zsh
 """
-_WRAPPERS = frozenset(_WRAPPER_NAMES.split())
-_FINDERS = frozenset(("find", "fd", "fdfind"))
+_FINDERS = frozenset(("find", "fd", "fdfind"))  # they do so after an option
+WRAPPERS = frozenset(_WRAPPER_NAMES.split()) | _FINDERS
 _EXECUTES = re.compile(r"(?:^|(?<= ))(?:-(?:exec|ok)(?:dir)?|-[xX]|--exec(?:-batch)?) ")
 _MAX_WORDS = 40  # of a wrapper and its options
 
@@ -67,8 +67,9 @@ def _read_command(command: str) -> Iterator[str]:
             yield text
             yield f"{program} {rest}".strip()
             if program in _FINDERS:
-                _, _, rest = _EXECUTES.sub("\0", rest, count=1).partition("\0")
-            is_wrapped = is_wrapped or program in _WRAPPERS
-            if not rest or not (is_wrapped or program in _FINDERS or _ASSIGNMENT.fullmatch(word)):
+                _, *executed = _EXECUTES.split(rest, maxsplit=1)
+                rest = "".join(executed)
+            is_wrapped = is_wrapped or program in WRAPPERS
+            if not rest or not (is_wrapped or _ASSIGNMENT.fullmatch(word)):
                 break
             text = rest

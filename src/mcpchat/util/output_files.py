@@ -86,11 +86,9 @@ def open_target(path: Path) -> BinaryIO:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_TRUNC | nonblocking)
     except OSError as error:
-        if error.errno == errno.ENXIO:
-            raise UsageError(
-                f"cannot write {path}: no program reads from it", hint="start that program first"
-            ) from None
-        raise
+        if error.errno != errno.ENXIO or not path.is_fifo():
+            raise
+        raise UsageError(f"cannot write {path}: no program reads from it", hint="start that program first") from None
     if nonblocking:
         os.set_blocking(descriptor, True)
     return os.fdopen(descriptor, "wb")

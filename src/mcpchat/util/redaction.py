@@ -97,7 +97,7 @@ class SecretRegistry:
         return max(map(len, self.forms), default=0)
 
     def add(self, *values: str | None) -> None:
-        """Add secrets; those that are too short are left out. Of an address, its password is a secret by itself too."""
+        """Add secrets, and the passwords within addresses. Those that are too short are left out."""
         passwords = (unquote(match[1]) for value in values for match in _PASSWORD.finditer(value or ""))
         for value in (*values, *passwords):
             if value and len(value) >= MIN_LENGTH and value not in self.forms:

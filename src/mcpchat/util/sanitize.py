@@ -62,9 +62,9 @@ def sanitize(text: str) -> str:
 
 
 def sanitize_message(text: str) -> str:
-    """Sanitize a message that follows a word of ours, such as ``error:``. Its further lines are indented.
+    """Sanitize the text of a message, such as an error. Its second and further lines are indented.
 
-    So no line of a server's text looks like a message of its own.
+    A server's text then cannot imitate a message of mcpchat.
     """
     return _LINE_START.sub("\n  ", sanitize(text))
 

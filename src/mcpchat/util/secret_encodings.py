@@ -56,7 +56,7 @@ _BASE64_CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012345
 
 
 class Reading(NamedTuple):
-    """A text as somebody reads it, and where each of its characters began in the text itself, and its end.
+    """A text as somebody reads it, with the places of its characters in the original text.
 
     ``starts`` is None if the text is as it was. ``ends`` says for each character where the one before it ended, if a
     character can be longer than one.
@@ -68,7 +68,7 @@ class Reading(NamedTuple):
 
     def span(self, start: int, stop: int) -> tuple[int, int]:
         """The place in the text itself of what is from ``start`` to ``stop``."""
-        if self.starts is None or start == stop:
+        if self.starts is None:
             return start, stop
         return self.starts[start], self.ends[stop] if self.ends is not None else self.starts[stop - 1] + 1
 

@@ -51,7 +51,7 @@ _TOKEN_START = re.compile(
 _CAN_BEGIN = re.compile(_BEGINNING)
 _SHAPE_HINT = re.compile(r":AA|[MNO][DTjz][A-Za-z0-9]{22}")
 _TOKEN_CHARACTERS = f"{string.ascii_letters}{string.digits}_./=+:-"
-CONTINUATION = re.compile(rf"[{re.escape(_TOKEN_CHARACTERS)}]*")  # what a token can go on with
+CONTINUATION = re.compile(rf"[{re.escape(_TOKEN_CHARACTERS)}]*")  # the further characters of a token
 
 _KEY_BEGIN = "-----BEGIN"
 _PERCENT = r"%(?:25){0,3}"  # encoded once, or several times
@@ -61,7 +61,7 @@ _KEY_HEADER = re.compile(rf"{_KEY_BEGIN}{_KEY_LABEL}")
 _OPEN_HEADER = re.compile(rf"{_KEY_BEGIN}(?:{_BLANK}[A-Z0-9]{{1,20}}){{0,7}}(?:[ +]|%[25]{{0,6}}0?)?-{{0,4}}\Z")
 _MAX_HEADER = 120  # characters
 _LINE_BREAK = rf"\n|\\n|\r|\\r|{_PERCENT}0[AaDd]"
-# What follows the header: base64, in long pieces or in lines of its own; the footer; and what may stand between them.
+# The parts of a key after its header: base64 (a long piece, or a whole line), the footer, and other text between them.
 _KEY_ITEM = re.compile(
     rf"(?P<footer>-----END{_KEY_LABEL})|(?P<header>{_KEY_BEGIN})"
     r"|(?P<open>-{1,5}\Z|-----E(?:N(?:D[A-Z0-9 +%-]{0,60})?)?\Z)"

@@ -48,8 +48,8 @@ def test_without_tools_each_part_is_written_at_once() -> None:
 
 async def test_text_before_a_call_is_not_the_answer() -> None:
     run = Run()
-    assert run.feed("I look.", make_message("I look.", CALL)) == ("", "I look.\n")
-    assert run.feed("It is 2.\n", make_message("It is 2.\n")) == ("It is 2.\n", "I look.\n")
+    assert run.feed("I look.", make_message("I look.", CALL)) == ("", "  I look.\n")
+    assert run.feed("It is 2.\n", make_message("It is 2.\n")) == ("It is 2.\n", "  I look.\n")
 
 
 async def test_an_answer_is_held_back_a_moment_at_most(short_hold: None) -> None:
@@ -73,8 +73,8 @@ async def test_only_the_answer_is_written_once_it_is_complete(short_hold: None) 
     run = Run(stream=False, may_call=False)
     run.feed("I look.")
     await asyncio.sleep(0.05)
-    assert run.feed(make_message("I look.", CALL), "2") == ("", "I look.\n")
-    assert run.feed(make_message("2")) == ("2\n", "I look.\n")
+    assert run.feed(make_message("I look.", CALL), "2") == ("", "  I look.\n")
+    assert run.feed(make_message("2")) == ("2\n", "  I look.\n")
 
 
 def test_a_call_that_was_written_as_text_ends_the_text() -> None:

@@ -1,6 +1,7 @@
 """Renderers without a terminal: text, JSON, JSON lines; and the dialog of a run that is not interactive."""
 
 import re
+import textwrap
 from collections.abc import Callable
 from typing import Any, TextIO, assert_never
 
@@ -85,7 +86,7 @@ class TextRenderer:
         is_answer = not message.calls
         is_written = self._write_answers and self.answer.finish(message.text, is_answer=is_answer)
         if not is_answer and not is_written and message.text:
-            self._print_info(sanitize_message(message.text.strip()))
+            self._print_info(textwrap.indent(sanitize(message.text.strip()), "  "))
         if is_answer and message.cut and message.cut not in {"length", "cancelled"}:  # the exit code reports these
             self._warn(f"the answer ends early: {message.cut}")
 
